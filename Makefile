@@ -1,0 +1,46 @@
+# What a fresh Debian 12 machine with root and Rust can do here:
+#
+#   make demo    the main job, shown: a guest behind NAT, logged in to both ways (KEEP=1 stays)
+#   make test    every test, against real peers
+#   make check   what must be clean before a commit
+#   make deb     the Debian packages, in target/debian
+#   make image   a bootable Debian 13 disk with the package baked in, in target/image
+#
+# Each installs what it needs, and asks nothing of the network when it is there.
+
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+.PHONY: demo test check deb image setup lint
+
+demo: image
+	@cargo run --quiet --locked -p vmagent-tests --bin demo
+
+# The guests and the systemd benches share two cores badly: a few tests at a time.
+test: image
+	cargo test --locked --workspace -- --test-threads=$${TEST_THREADS:-2}
+
+check: lint
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --features vmagent/https -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps --document-private-items --workspace --features vmagent/https
+
+# What is not Rust; cargo-deny and systemd-analyze where they are installed.
+lint:
+	@command -v shellcheck >/dev/null || apt-get -qq install -y shellcheck
+	shellcheck $$(for file in $$(git ls-files); do \
+		head -n1 "$$file" | grep -qE '^#!(/bin/|/usr/bin/env )(ba)?sh' && echo "$$file"; done)
+	@if command -v systemd-analyze >/dev/null && [ -d /run/systemd/system ]; then \
+		systemd-analyze verify --man=no systemd/*.socket systemd/*.service; \
+	else echo "no systemd here: the units are verified by make test"; fi
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; \
+	else echo "no cargo-deny: licences were not checked (cargo install --locked cargo-deny)"; fi
+
+setup:
+	@tests/setup
+
+deb: setup
+	@agent/debian/build
+
+image: deb
+	@images/build target/debian/vmagent_*_*.deb
