@@ -1,0 +1,109 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// Keeps a VM reachable over SSH: a vsock bridge and a self-healing reverse tunnel
+///
+/// The host reaches the VM over vsock, without any network in the guest: ssh root@vsock/CID.
+/// Where the metadata of the VM has a tunnel document, everybody else reaches it through a port
+/// of an SSH proxy that the agent logs in to: ssh -p PORT root@PROXY.
+#[derive(Debug, Parser)]
+#[command(name = "vmagent", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Can this VM be reached, how, and if not, why?   vmagent status
+The same for a program, once it is up:          vmagent status --json --wait 60
+Is what I wrote right?                          vmagent check-config --document tunnel.yaml";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent until it is told to stop
+    ///
+    /// Listens on vsock port 22 and leads to the local sshd, and holds the reverse tunnel that
+    /// the metadata asks for. No configuration is needed. It logs to the standard error.
+    ///
+    /// SIGHUP reads the metadata anew; SIGTERM and SIGINT stop it.
+    ///
+    /// Exit status: 0 told to stop; 2 wrong usage; 78 wrong configuration.
+    Run(Run),
+    /// Say whether this VM can be reached, how, and if not, why
+    ///
+    /// Exit status: 0 all is well; 1 degraded or starting; 2 wrong usage; 3 the agent is not
+    /// running; 4 not allowed to ask it.
+    Status(Status),
+    /// Check a configuration, and a tunnel document, without running anything
+    ///
+    /// Exit status: 0 both are good; 78 one is not, and the message names the place.
+    CheckConfig(CheckConfig),
+    /// Hand the inputs that only root may read to the agent (run by vmagent-inputs@.service).
+    #[command(hide = true)]
+    Inputs,
+}
+
+/// `vmagent run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The configuration [default: /etc/vmagent/config.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How much to log
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+}
+
+/// `vmagent status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Print the status as JSON: one object, or with --watch one line for each change
+    #[arg(long)]
+    pub json: bool,
+    /// Print it again at each change, until interrupted
+    #[arg(long)]
+    pub watch: bool,
+    /// Wait until all is well, or the agent even starts, this long at most
+    #[arg(long, value_name = "SECONDS")]
+    pub wait: Option<u64>,
+    /// The agent's status socket [default: the configured one]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// `vmagent check-config`
+#[derive(Debug, Args)]
+pub struct CheckConfig {
+    /// The configuration [default: /etc/vmagent/config.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A tunnel document to check as well
+    #[arg(long, value_name = "FILE")]
+    pub document: Option<PathBuf>,
+}
+
+/// How much to log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Both ways in are down.
+    Error,
+    /// One way in is down.
+    Warn,
+    /// What a person would want in the journal a year later.
+    Info,
+    /// The rest.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The argument parser itself: the manual page and the completions are made from it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}

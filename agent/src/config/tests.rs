@@ -1,0 +1,114 @@
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn nothing_is_a_whole_configuration() {
+    assert_eq!(parse("").unwrap(), Config::default());
+    assert_eq!(parse("[bridge]\n[status]\n").unwrap(), Config::default());
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = parse(
+        r#"
+        [bridge]
+        listen = "unix:/run/bridge.sock"
+        allow_cids = [1, 2]
+        sshd = "127.0.0.1:2222"
+        [metadata]
+        sources = ["ec2", "file"]
+        url = "http://127.0.0.1:8080/"
+        file = "/run/tunnel.yaml"
+        [tunnel]
+        when = "always"
+        [status]
+        socket = "/run/status.sock"
+        "#,
+    );
+    let expected = Config {
+        listen: Listen::Unix("/run/bridge.sock".into()),
+        allow_cids: vec![1, 2],
+        sshd: "127.0.0.1:2222".parse().unwrap(),
+        sources: vec![SourceName::Ec2, SourceName::File],
+        url: "http://127.0.0.1:8080".to_owned(),
+        file: "/run/tunnel.yaml".into(),
+        when: Some(When::Always),
+        status_socket: "/run/status.sock".into(),
+    };
+    assert_eq!(config.unwrap(), expected);
+}
+
+#[test]
+fn an_error_names_place_finding_and_what_is_accepted() {
+    for (text, expected) in [
+        (
+            "[bridge]\nlisten = 22",
+            "[bridge] listen: found 22, expected a string",
+        ),
+        (
+            "[bridge]\nlisten = \"tcp:22\"",
+            "[bridge] listen: found \"tcp:22\", expected \"vsock:PORT\", \"unix:/path\" or \"off\"",
+        ),
+        (
+            "[bridge]\nlisten = \"vsock:4294967295\"",
+            "[bridge] listen: found the vsock port \"4294967295\", expected 0 to 4294967294",
+        ),
+        (
+            "[bridge]\nlissen = \"off\"",
+            "[bridge] lissen is unknown; did you mean \"listen\"? \
+             (accepted: listen, allow_cids, sshd)",
+        ),
+        (
+            "[brigde]",
+            "[brigde] is unknown; did you mean \"bridge\"? \
+             (accepted: bridge, metadata, tunnel, status)",
+        ),
+        (
+            "[metadata]\nsources = [\"ec3\"]",
+            "[metadata] sources: \"ec3\" is unknown; did you mean \"ec2\"? \
+             (accepted: credential, file, cloud-init, openstack, ec2)",
+        ),
+        (
+            "[bridge]\nallow_cids = [-1]",
+            "[bridge] allow_cids: found -1, expected a context ID from 0 to 4294967295",
+        ),
+        ("tunnel = 1", "tunnel: found 1, expected a section [tunnel]"),
+        (
+            "[tunnel]\nwhen = \"sometimes\"",
+            "[tunnel] when: found \"sometimes\", expected \"auto\", \"always\" or \"never\"",
+        ),
+        (
+            "[metadata]\nurl = \"ftp://host\"",
+            "[metadata] url: found \"ftp://host\", expected \"http://HOST[:PORT]\"",
+        ),
+        (
+            "[bridge]\nsshd = \"127.0.0.1:0\"",
+            "[bridge] sshd: found \"127.0.0.1:0\", expected an address with a port: \
+             \"127.0.0.1:22\"",
+        ),
+        (
+            "[status]\nsocket = \"status.sock\"",
+            "[status] socket: found \"status.sock\", expected an absolute path",
+        ),
+    ] {
+        assert_eq!(parse(text).unwrap_err(), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_named_file_must_exist_and_its_error_names_it() {
+    let path = Path::new("/nonexistent/vmagent.toml");
+    let error = Config::load(Some(path)).unwrap_err().to_string();
+    assert!(
+        error.starts_with("/nonexistent/vmagent.toml: can't be read: "),
+        "{error}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in ".*") {
+        let _ = parse(&text);
+    }
+}

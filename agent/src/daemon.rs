@@ -1,0 +1,133 @@
+//! Starts the parts, joins them with channels, and ends them.
+//!
+//! | task | waits for | writes |
+//! |---|---|---|
+//! | sshd watch | its clock, suspicion | the sshd slice, [`crate::sshd::Sshd`] |
+//! | bridge | connections, its clock | the bridge slice |
+//! | metadata | its clock, files, nudges | the metadata slice, the document, facts |
+//! | desire | document, facts, its clock | the NAT slice, the tunnel that is wanted |
+//! | tunnel | what is wanted, its session, nudges | the tunnel slice |
+//! | status server | clients | nothing |
+//! | supervisor (this one) | signals, the watchdog's clock | `restart_pending` |
+
+mod desire;
+mod supervise;
+
+use desire::Desire;
+use supervise::{Signals, Supervisor};
+
+use std::io;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::bridge::{Bridge, Limits};
+use crate::config::Config;
+use crate::host::Inherited;
+use crate::metadata::{self, Facts};
+use crate::pulse::Monitor;
+use crate::relay::dial::Dialer;
+use crate::sshd;
+use crate::status::{board::Board, server};
+use crate::tunnel::{driver::Driver, timing::Timing};
+
+/// How many nudges may wait; one more would say nothing new.
+const NUDGES: usize = 4;
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Only if there is no runtime or no signal handling to be had from the kernel: nothing works then.
+pub fn run(config: &Config, inherited: Vec<Inherited>) -> io::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve(config, inherited))
+}
+
+async fn serve(config: &Config, inherited: Vec<Inherited>) -> io::Result<()> {
+    info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    let stop = CancellationToken::new();
+    let signals = Signals::new()?;
+    let board = Board::new(&config.sshd.to_string());
+    let dialer = Dialer::default();
+    let mut monitor = Monitor::default();
+    let mut tasks = JoinSet::new();
+
+    let (watcher, sshd) = sshd::watch(config.sshd, dialer.clone(), board.sshd());
+    tasks.spawn(watcher.run(stop.clone()));
+
+    let (bridge_decided, bridge_ready) = oneshot::channel();
+    let bridge = Bridge::new(
+        config,
+        inherited,
+        Limits::default(),
+        dialer.clone(),
+        sshd,
+        board.bridge(),
+    );
+    tasks.spawn(bridge.run(bridge_decided, monitor.pulse("bridge"), stop.clone()));
+
+    let (status_decided, status_ready) = oneshot::channel();
+    let socket = config.status_socket.clone();
+    tasks.spawn(server::run(
+        socket,
+        board.subscribe(),
+        status_decided,
+        stop.clone(),
+    ));
+
+    let (reread, rereads) = mpsc::channel(NUDGES);
+    let (document, documents) = watch::channel(None);
+    let (facts, known) = watch::channel(Facts::default());
+    let inputs = metadata::run(config.clone(), board.metadata(), rereads, document, facts);
+    tasks.spawn(until(stop.clone(), inputs));
+
+    let (wanted_in, wanted) = watch::channel(None);
+    let desire = Desire {
+        documents,
+        facts: known,
+        when: config.when,
+        nat: board.nat(),
+        instance_id: board.instance_id(),
+        wanted: wanted_in,
+    };
+    tasks.spawn(until(stop.clone(), desire.run()));
+
+    let (nudge, nudges) = mpsc::channel(NUDGES);
+    let driver = Driver {
+        wanted,
+        nudges,
+        rejected: reread.clone(),
+        sshd: config.sshd,
+        dialer,
+        slice: board.tunnel(),
+        timing: Timing::default(),
+        pulse: monitor.pulse("tunnel"),
+    };
+    tasks.spawn(driver.run(stop.clone()));
+
+    // Either end may be gone only if its task has ended; it has said why.
+    let _ = bridge_ready.await;
+    let _ = status_ready.await;
+    let supervisor = Supervisor {
+        signals,
+        monitor,
+        status: board.subscribe(),
+        restart_pending: board.restart_pending(),
+        reread,
+        nudge,
+    };
+    supervisor.run().await;
+    stop.cancel();
+    while tasks.join_next().await.is_some() {}
+    info!("stopped");
+    Ok(())
+}
+
+/// Runs a part that has nothing to give back: it is dropped when it is time to stop.
+async fn until(stop: CancellationToken, part: impl Future<Output = ()>) {
+    stop.run_until_cancelled(part).await;
+}

@@ -1,0 +1,181 @@
+//! The edge to the operating system: what this process was given, and what it must not leak.
+//!
+//! The only `unsafe` of this program is here.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::io::unix::AsyncFd;
+
+/// Descriptors that are enough for the connections that are allowed, many times over.
+const DESCRIPTORS: u64 = 65_536;
+
+/// Keeps this process's memory, where the keys are, out of core dumps and other processes.
+///
+/// # Errors
+/// What the kernel says; nothing that should stop an agent.
+pub fn keep_secrets() -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    // A core that is piped to a handler ignores the limit, but not this (prctl(2)).
+    Ok(nix::sys::prctl::set_dumpable(false)?)
+}
+
+/// Raises the limit of open descriptors as far as it may go; where it may not, it stays.
+pub fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let wanted = hard.min(DESCRIPTORS);
+        if soft < wanted {
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
+        }
+    }
+}
+
+/// A descriptor that the service manager handed over.
+#[derive(Debug)]
+pub struct Inherited {
+    /// Its name (`FileDescriptorName=`), or `unknown`.
+    pub name: String,
+    /// The descriptor; it is closed when another program is executed.
+    pub fd: OwnedFd,
+}
+
+/// Takes the descriptors that the service manager handed over (`sd_listen_fds(3)`).
+///
+/// To be called once, first thing in `main`: whoever calls it again gets the same ones, and
+/// closes them under the first one's feet.
+///
+/// # Errors
+/// When the environment speaks of descriptors that are not there.
+pub fn inherited() -> io::Result<Vec<Inherited>> {
+    let fds = sd_notify::listen_fds_with_names()?;
+    #[expect(
+        unsafe_code,
+        reason = "sd_listen_fds has seen that each is open; they were made for this process, \
+                  and main takes them before anything else opens one"
+    )]
+    let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(fds
+        .map(|(fd, name)| Inherited { name, fd: own(fd) })
+        .collect())
+}
+
+/// Has the runtime watch a descriptor, for reading and writing.
+///
+/// # Errors
+/// When it can't be watched; it is closed then.
+pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    #[expect(
+        unsafe_code,
+        reason = "an OwnedFd stands for the same open descriptor for as long as it lives, and \
+                  AsyncFd hands out no way to replace it without ending the watch"
+    )]
+    let watched = unsafe { AsyncFd::register(fd) };
+    Ok(watched?)
+}
+
+/// What the kernel says of this guest's own context ID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalCid {
+    /// This is it.
+    Known(u32),
+    /// There is vsock, but no device behind it, or not yet.
+    NoDevice,
+    /// The kernel does not tell this process.
+    Unknown,
+}
+
+/// This guest's own context ID. It changes when a snapshot is restored.
+#[must_use]
+pub fn local_cid() -> LocalCid {
+    let Ok(device) = File::open("/dev/vsock") else {
+        return LocalCid::Unknown;
+    };
+    let mut cid = u32::MAX;
+    #[expect(
+        unsafe_code,
+        reason = "this ioctl writes one unsigned int (include/uapi/linux/vm_sockets.h)"
+    )]
+    let result = unsafe { get_local_cid(device.as_raw_fd(), &raw mut cid) };
+    match (result, cid) {
+        (Err(_), _) => LocalCid::Unknown,
+        // VMADDR_CID_ANY.
+        (Ok(_), u32::MAX) => LocalCid::NoDevice,
+        (Ok(_), cid) => LocalCid::Known(cid),
+    }
+}
+
+// IOCTL_VM_SOCKETS_GET_LOCAL_CID.
+nix::ioctl_read_bad!(
+    /// Reads this machine's own context ID.
+    get_local_cid,
+    nix::request_code_none!(7, 0xb9),
+    u32
+);
+
+/// The cloud's name for this machine, as cloud-init noted it down.
+#[must_use]
+pub fn instance_id() -> Option<String> {
+    read_line(Path::new("/var/lib/cloud/data/instance-id"))
+}
+
+/// The first line of a small file, if it says anything.
+fn read_line(path: &Path) -> Option<String> {
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(256).read_to_end(&mut text))
+        .ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().next()?.trim();
+    (!line.is_empty()).then(|| line.to_owned())
+}
+
+/// Whether the program on disk is no longer the one that runs, as after an upgrade.
+#[must_use]
+pub fn restart_pending() -> bool {
+    let running = Path::new("/proc/self/exe");
+    let Ok(path) = std::fs::read_link(running) else {
+        return false;
+    };
+    // Following the link leads to the running file itself, whatever its name is by now.
+    let identity = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    match (identity(running), identity(&path)) {
+        (Ok(running), Ok(on_disk)) => running != on_disk,
+        (Ok(_), Err(e)) => e.kind() == io::ErrorKind::NotFound,
+        (Err(_), _) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_program_has_not_been_replaced() {
+        assert!(!restart_pending());
+    }
+
+    #[test]
+    fn a_line_is_taken_without_its_end_and_nothing_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("instance-id");
+        assert_eq!(read_line(&path), None);
+        for (text, expected) in [
+            ("i-0abc\n", Some("i-0abc")),
+            ("i-0abc", Some("i-0abc")),
+            ("\n", None),
+            ("", None),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read_line(&path).as_deref(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_inherited_without_a_service_manager() {
+        assert!(inherited().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,33 @@
+//! vmagent keeps a virtual machine reachable over SSH, and tells the truth about it.
+//!
+//! ```text
+//!  host ── AF_VSOCK:22 ──> bridge ─┐                       ┌─> status socket <── vmagent status
+//!                                  ├─> relay ──> sshd      │
+//!  proxy ── forwarded channel ─────┘   127.0.0.1:22        │
+//!    ^                                                     │
+//!    └── session (russh) <── tunnel driver <── machine ────┤  each part publishes its own slice
+//!                                ^    ^                    │
+//!         metadata ── Desired ───┘    └── nudges ──────────┘
+//!         (files, credentials, HTTP)      (SIGHUP)
+//! ```
+//!
+//! [`daemon`] starts one task for each part and joins them with `watch` channels; nothing else
+//! is shared. The bridge and the tunnel do not know each other, so a dead tunnel cannot hurt the
+//! rescue path. Each part writes its own slice of the [`status::model::Status`].
+
+pub mod bridge;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod explain;
+pub mod host;
+pub mod logging;
+pub mod metadata;
+pub mod nat;
+pub mod origin;
+pub mod pulse;
+pub mod relay;
+pub mod sshd;
+pub mod status;
+pub mod tunnel;
+pub mod unix;

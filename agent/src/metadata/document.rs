@@ -1,0 +1,128 @@
+//! The tunnel document, version 1, parsed into types that cannot be wrong.
+//!
+//! [`parse()`] reads it from text; what it yields needs no further checks.
+
+mod cursor;
+mod fault;
+mod parse;
+mod read;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use russh::keys::ssh_key::{Certificate, PrivateKey};
+
+use super::host_keys::HostKeys;
+
+pub use fault::DocumentFault;
+pub use parse::{Carrier, Parsed, parse};
+pub(super) use parse::{find, tree};
+
+/// When the tunnel is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum When {
+    /// When the guest is behind NAT, or when that is not sure.
+    #[default]
+    Auto,
+    /// Whatever the network looks like.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// A whole document.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// The tunnel that it asks for; a document without one asks for none.
+    pub tunnel: Option<Arc<TunnelSpec>>,
+    /// Keys that this version does not know, as paths: `tunnel.proxys`.
+    pub warnings: Vec<String>,
+}
+
+/// What the document says of the tunnel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TunnelSpec {
+    /// When to hold it.
+    pub when: When,
+    /// In the order in which they are tried; never empty.
+    pub proxies: Vec<Proxy>,
+    /// The forward to sshd.
+    pub forward: RemoteForward,
+    /// Forwards to other services of the guest.
+    pub forwards: Vec<ServiceForward>,
+    /// How to log in.
+    pub login: Login,
+}
+
+/// A machine that runs sshd and lends its ports.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proxy {
+    /// A name or an address; resolved at each attempt.
+    pub host: String,
+    /// 1 to 65535.
+    pub port: u16,
+    /// The account to log in to.
+    pub user: String,
+    /// What it must prove to hold before anything is sent to it.
+    pub host_keys: HostKeys,
+}
+
+impl fmt::Display for Proxy {
+    /// `host:port`, with an IPv6 address in brackets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A listening place on the proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RemoteForward {
+    /// Sent exactly as written: sshd's `permitlisten` matches it literally.
+    pub bind: String,
+    /// 1 to 65535, or 0 to let the proxy choose.
+    pub port: u16,
+}
+
+/// A forward to a service beside sshd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceForward {
+    /// Where the proxy listens; the port is never 0.
+    pub at: RemoteForward,
+    /// Where the service listens in this guest.
+    pub to: SocketAddr,
+}
+
+/// The proof of who we are. Secret: its `Debug` shows the public half only.
+#[derive(Clone, PartialEq)]
+pub struct Login {
+    /// Wiped from memory when the last owner drops it.
+    pub key: Arc<PrivateKey>,
+    /// An OpenSSH user certificate for that key.
+    pub certificate: Option<Certificate>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login")
+            .field(
+                "key",
+                &self
+                    .key
+                    .fingerprint(russh::keys::HashAlg::Sha256)
+                    .to_string(),
+            )
+            .field(
+                "certificate",
+                &self.certificate.as_ref().map(Certificate::key_id),
+            )
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

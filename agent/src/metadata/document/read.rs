@@ -1,0 +1,162 @@
+//! From a tree to a [`Document`], key by key.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use russh::keys::ssh_key::Certificate;
+use serde_json::Value;
+
+use super::DocumentFault;
+use super::cursor::{Cursor, Fields};
+use super::{Document, Login, Proxy, RemoteForward, ServiceForward, TunnelSpec, When};
+use crate::metadata::host_keys::{self, HostKeys};
+use crate::metadata::key;
+
+/// Reads the whole of it.
+pub(super) fn document(value: &Value) -> Result<Document, DocumentFault> {
+    let mut warnings = Vec::new();
+    let mut fields = Cursor::root(value).mapping()?;
+    let version = fields.optional("version");
+    match &version {
+        Some(version) => drop(version.port(1..=1)?),
+        None => warnings.push("version: missing, taken as 1".to_owned()),
+    }
+    let tunnel = match fields.optional("tunnel") {
+        Some(at) => Some(Arc::new(tunnel(at.mapping()?, &mut warnings)?)),
+        // Says nothing but its version: no tunnel is asked for. Without even that, it is a slip.
+        None if version.is_some() => None,
+        None => {
+            return Err(fields.missing(
+                "tunnel",
+                "a mapping with proxies, bind, port and private_key",
+            ));
+        }
+    };
+    fields.finish(&mut warnings);
+    Ok(Document { tunnel, warnings })
+}
+
+fn tunnel(mut fields: Fields<'_>, warnings: &mut Vec<String>) -> Result<TunnelSpec, DocumentFault> {
+    let when = fields.optional("when").map_or(Ok(When::Auto), |at| {
+        at.parsed("auto, always or never", |text| match text {
+            "auto" => Some(When::Auto),
+            "always" => Some(When::Always),
+            "never" => Some(When::Never),
+            _ => None,
+        })
+    })?;
+    let proxies = proxies(&fields.required("proxies", "a list of proxies")?, warnings)?;
+    let forward = remote_forward(&mut fields, 0)?;
+    let mut forwards = Vec::new();
+    if let Some(at) = fields.optional("forwards") {
+        for item in at.list("forwards")? {
+            forwards.push(service_forward(item.mapping()?, warnings)?);
+        }
+    }
+    let login = login(&mut fields)?;
+    fields.finish(warnings);
+    Ok(TunnelSpec {
+        when,
+        proxies,
+        forward,
+        forwards,
+        login,
+    })
+}
+
+fn proxies(at: &Cursor<'_>, warnings: &mut Vec<String>) -> Result<Vec<Proxy>, DocumentFault> {
+    let items = at.list("proxies")?;
+    if items.is_empty() {
+        let advice = "Add a proxy with host, user and host_keys.";
+        return Err(at.fault("found an empty list, expected at least one proxy", advice));
+    }
+    let mut proxies = Vec::new();
+    for item in items {
+        let mut fields = item.mapping()?;
+        let host = fields.required("host", "a host name or an address")?;
+        let port = fields.optional("port");
+        let user = fields.required("user", "the account on the proxy")?;
+        let keys = fields.required("host_keys", "the host keys of the proxy")?;
+        proxies.push(Proxy {
+            host: host.word("a host name or an address")?,
+            port: port.map_or(Ok(22), |at| at.port(1..=u16::MAX))?,
+            user: user.word("the name of an account")?,
+            host_keys: host_keys(&keys)?,
+        });
+        fields.finish(warnings);
+    }
+    Ok(proxies)
+}
+
+fn host_keys(at: &Cursor<'_>) -> Result<HostKeys, DocumentFault> {
+    let items = if at.is_list() {
+        &at.list("host keys")?[..]
+    } else {
+        std::slice::from_ref(at)
+    };
+    let mut pins = Vec::new();
+    for item in items {
+        for line in item
+            .text("a host key line, such as \"ssh-ed25519 AAAA...\"")?
+            .lines()
+        {
+            let pin = host_keys::pin(line);
+            pins.extend(pin.map_err(|fault| item.fault(&fault, &fault.advice()))?);
+        }
+    }
+    HostKeys::new(pins).ok_or_else(|| {
+        let advice = "Add what `ssh-keyscan HOST` prints, compared with the proxy's own files in /etc/ssh; \
+                      without a host key the proxy is never trusted.";
+        at.fault("found no host key, expected at least one", advice)
+    })
+}
+
+fn remote_forward(fields: &mut Fields<'_>, least: u16) -> Result<RemoteForward, DocumentFault> {
+    let expected = "the address on the proxy, such as \"0.0.0.0\" or \"localhost\"";
+    // Sent as it is, so anything goes that can be a name or a pattern on one line.
+    let bind = fields
+        .required("bind", expected)?
+        .parsed(expected, |text| {
+            let one_line = text.len() <= 255 && !text.contains(char::is_control);
+            one_line.then(|| text.to_owned())
+        })?;
+    let port = fields.required("port", "the port on the proxy")?;
+    Ok(RemoteForward {
+        bind,
+        port: port.port(least..=u16::MAX)?,
+    })
+}
+
+fn service_forward(
+    mut fields: Fields<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<ServiceForward, DocumentFault> {
+    let at = remote_forward(&mut fields, 1)?;
+    let expected = "an address with a port, such as \"127.0.0.1:80\"";
+    let to = fields.required("to", expected)?;
+    let to = to.parsed(expected, |text| {
+        let address = text.parse::<SocketAddr>().ok();
+        address.filter(|address| address.port() != 0)
+    })?;
+    fields.finish(warnings);
+    Ok(ServiceForward { at, to })
+}
+
+fn login(fields: &mut Fields<'_>) -> Result<Login, DocumentFault> {
+    let expected = "a private key in OpenSSH or PEM format";
+    let at = fields.required("private_key", expected)?;
+    let key =
+        key::private(at.text(expected)?).map_err(|fault| at.fault(&fault, &fault.advice()))?;
+    let certificate: Option<Certificate> = match fields.optional("certificate") {
+        Some(at) => {
+            let line = at.text("an OpenSSH user certificate")?;
+            let read = key::certificate(line, &key);
+            Some(read.map_err(|fault| at.fault(&fault, &fault.advice()))?)
+        }
+        None => None,
+    };
+    Ok(Login {
+        key: Arc::new(key),
+        certificate,
+    })
+}

@@ -1,0 +1,186 @@
+//! Files that only root may read, for an agent that is not root.
+//!
+//! ```text
+//!  agent ── connect ──> /run/vmagent-inputs.sock ── systemd starts ──> vmagent inputs
+//!    ^                                               (as root it reads the files and hands them
+//!    └──────────── one JSON object, then the end ────  over as credentials, afresh each time)
+//! ```
+//!
+//! Each file is an entry: `{"tunnel.yaml": {"state": "present", "base64": ".."}}`, or `absent`, or
+//! `failed` with a `problem`. One pull serves all files of a round.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use russh::keys::ssh_key::encoding::base64::{Base64, Encoding};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::content::{Content, read_bounded};
+use super::reading::{Secret, append};
+
+/// Where systemd listens for us.
+pub const SOCKET: &str = "/run/vmagent-inputs.sock";
+
+/// The names of the credentials, and the files that they are loaded from.
+pub const FILES: [(&str, &str); 5] = [
+    ("tunnel.yaml", "/etc/vmagent/tunnel.yaml"),
+    (
+        "combined-cloud-config.json",
+        "/run/cloud-init/combined-cloud-config.json",
+    ),
+    (
+        "cloud-config.txt",
+        "/var/lib/cloud/instance/cloud-config.txt",
+    ),
+    (
+        "vendor-cloud-config.txt",
+        "/var/lib/cloud/instance/vendor-cloud-config.txt",
+    ),
+    (
+        "vendor2-cloud-config.txt",
+        "/var/lib/cloud/instance/vendor2-cloud-config.txt",
+    ),
+];
+
+/// How long a pull may take; systemd starts a process for it.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The most that a pull may bring, in bytes. systemd passes on 1 MiB of credentials in all.
+const LIMIT: usize = 4 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    state: State,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    base64: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    problem: String,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    Present,
+    Absent,
+    Failed,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.base64.zeroize();
+    }
+}
+
+/// Writes what is in `$CREDENTIALS_DIRECTORY` to `out`: the hidden command `vmagent inputs`.
+///
+/// # Errors
+/// There is no such directory, or `out` can't be written to.
+pub fn serve(out: impl Write) -> io::Result<()> {
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
+        io::Error::other("there is no $CREDENTIALS_DIRECTORY; systemd starts this command")
+    })?;
+    serve_from(Path::new(&directory), out)
+}
+
+fn serve_from(directory: &Path, mut out: impl Write) -> io::Result<()> {
+    let entries: BTreeMap<&str, Entry> = FILES
+        .iter()
+        .map(|(name, _)| (*name, entry(&directory.join(name))))
+        .collect();
+    let text = Zeroizing::new(serde_json::to_vec(&entries)?);
+    out.write_all(&text)?;
+    out.flush()
+}
+
+fn entry(path: &Path) -> Entry {
+    let (mut base64, mut problem) = (String::new(), String::new());
+    let state = match read_bounded(path).map(Content::of_credential) {
+        Ok(Content::Bytes(bytes)) => {
+            base64 = Base64::encode_string(&bytes);
+            State::Present
+        }
+        Ok(Content::Missing) => State::Absent,
+        Ok(Content::Denied) => {
+            "permission denied".clone_into(&mut problem);
+            State::Failed
+        }
+        Err(fault) => {
+            problem = fault.to_string();
+            State::Failed
+        }
+    };
+    Entry {
+        state,
+        base64,
+        problem,
+    }
+}
+
+/// What a pull has brought.
+pub(super) struct Delivered(BTreeMap<String, Entry>);
+
+impl Delivered {
+    /// The bytes of the file that is passed on as `name`, if there is one.
+    pub(super) fn get(&self, name: &str) -> Result<Option<Secret>, String> {
+        let Some(entry) = self.0.get(name) else {
+            return Err(format!("{SOCKET} does not pass it on"));
+        };
+        match entry.state {
+            State::Absent => Ok(None),
+            State::Failed => Err(entry.problem.clone()),
+            State::Present => {
+                let mut bytes = Secret::new(vec![0; entry.base64.len() / 4 * 3]);
+                let decoded = Base64::decode(&entry.base64, &mut bytes);
+                let length = decoded.map_err(|error| error.to_string())?.len();
+                bytes.truncate(length);
+                Ok(Some(bytes))
+            }
+        }
+    }
+}
+
+/// Pulls all files through the socket at `path`.
+pub(super) async fn pull(path: &Path) -> Result<Delivered, String> {
+    let shown = path.display();
+    let bytes = match timeout(DEADLINE, receive(path)).await {
+        Ok(received) => received.map_err(|error| format!("{shown} does not serve: {error}"))?,
+        Err(_) => {
+            return Err(format!(
+                "{shown} did not end within {} s",
+                DEADLINE.as_secs()
+            ));
+        }
+    };
+    if bytes.is_empty() {
+        return Err(format!(
+            "{shown} ended without a word: see `journalctl -u 'vmagent-inputs@*'`"
+        ));
+    }
+    // Its own message could repeat what stands there.
+    let entries = serde_json::from_slice(&bytes);
+    entries
+        .map(Delivered)
+        .map_err(|_| format!("{shown} says something else than expected"))
+}
+
+async fn receive(path: &Path) -> io::Result<Secret> {
+    let mut stream = UnixStream::connect(path).await?;
+    let mut bytes = Secret::default();
+    let mut chunk = Zeroizing::new(vec![0; 16 << 10]);
+    loop {
+        match stream.read(&mut chunk).await? {
+            0 => return Ok(bytes),
+            count if append(&mut bytes, &chunk[..count], LIMIT) => {}
+            _ => return Err(io::Error::other(format!("more than {LIMIT} bytes"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixListener;
+
+use super::*;
+use crate::metadata::fixtures::Directory;
+
+fn served(directory: &Directory) -> Vec<u8> {
+    let mut out = Vec::new();
+    serve_from(directory.path(), &mut out).unwrap();
+    out
+}
+
+/// A pull from a socket on which `says` is written.
+async fn pulled(says: Vec<u8>) -> Result<Delivered, String> {
+    let directory = Directory::new();
+    let path = directory.path().join("inputs.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // Fails where the other end has had enough.
+        let _ = stream.write_all(&says).await;
+    };
+    let (result, ()) = tokio::join!(pull(&path), server);
+    result
+}
+
+#[test]
+fn every_file_has_an_entry_and_one_that_is_not_there_is_absent() {
+    let directory = Directory::new();
+    directory.write("tunnel.yaml", "hello");
+    directory.write("cloud-config.txt", "vmagent:absent\n");
+    directory.write("combined-cloud-config.json", vec![b'x'; (1 << 20) + 1]);
+    std::fs::create_dir(directory.path().join("vendor-cloud-config.txt")).unwrap();
+    let value: Value = serde_json::from_slice(&served(&directory)).unwrap();
+    assert_eq!(value.as_object().unwrap().len(), FILES.len());
+    assert_eq!(
+        value["tunnel.yaml"],
+        json!({"state": "present", "base64": "aGVsbG8="})
+    );
+    assert_eq!(value["cloud-config.txt"], json!({"state": "absent"}));
+    assert_eq!(
+        value["vendor2-cloud-config.txt"],
+        json!({"state": "absent"})
+    );
+    assert_eq!(value["combined-cloud-config.json"]["state"], "failed");
+    let problem = value["vendor-cloud-config.txt"]["problem"]
+        .as_str()
+        .unwrap();
+    assert!(problem.contains("not a regular file"), "{problem}");
+}
+
+#[tokio::test]
+async fn what_is_served_is_what_is_pulled() {
+    let directory = Directory::new();
+    let bytes: Vec<u8> = (0..=255).cycle().take(100_003).collect();
+    directory.write("tunnel.yaml", &bytes);
+    directory.write("cloud-config.txt", "");
+    std::fs::create_dir(directory.path().join("vendor-cloud-config.txt")).unwrap();
+    let delivered = pulled(served(&directory)).await.ok().unwrap();
+    assert_eq!(
+        delivered.get("tunnel.yaml").unwrap().unwrap().as_slice(),
+        bytes
+    );
+    assert_eq!(
+        delivered
+            .get("cloud-config.txt")
+            .unwrap()
+            .unwrap()
+            .as_slice(),
+        b""
+    );
+    assert_eq!(delivered.get("combined-cloud-config.json"), Ok(None));
+    assert!(delivered.get("vendor-cloud-config.txt").is_err());
+    assert!(delivered.get("something else").is_err());
+}
+
+#[tokio::test]
+async fn what_can_not_be_pulled_is_named() {
+    let nobody = pull(Path::new("/nonexistent/socket")).await.err().unwrap();
+    assert!(
+        nobody.contains("/nonexistent/socket does not serve"),
+        "{nobody}"
+    );
+    let silent = pulled(Vec::new()).await.err().unwrap();
+    assert!(silent.contains("ended without a word"), "{silent}");
+    let garbled = pulled(b"{\"hunter2\": 1}".to_vec()).await.err().unwrap();
+    assert!(
+        garbled.contains("something else") && !garbled.contains("hunter2"),
+        "{garbled}"
+    );
+    let large = pulled(vec![b' '; LIMIT + 1]).await.err().unwrap();
+    assert!(large.contains("more than 4194304 bytes"), "{large}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_says_nothing_is_not_waited_for() {
+    let directory = Directory::new();
+    let path = directory.path().join("inputs.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let silent = pull(&path).await.err().unwrap();
+    assert!(silent.contains("did not end within 5 s"), "{silent}");
+}

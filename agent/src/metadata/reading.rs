@@ -1,0 +1,197 @@
+//! What one look at one source yields.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::document::{Carrier, Document, DocumentFault, Parsed, parse};
+use crate::explain::Explain;
+
+/// The most that is read from any one place, in bytes. A document has a few thousand.
+pub const LIMIT: usize = 1 << 20;
+
+/// Bytes that may hold a private key.
+pub(super) type Secret = Zeroizing<Vec<u8>>;
+
+/// Exactly one of four facts about a source.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// It has a document.
+    Found(Arc<Document>),
+    /// It answered: it has none.
+    Absent,
+    /// It has the place for one, and nothing in it.
+    Empty(Blank),
+    /// It did not answer, or what it has is wrong.
+    Failed(SourceFault),
+}
+
+impl Reading {
+    /// Reads `bytes` that were found at `place`.
+    pub(super) fn of(place: &str, bytes: &[u8], carrier: Carrier) -> Self {
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return match carrier {
+                Carrier::Own => Self::Empty(Blank::at(place)),
+                Carrier::Shared => Self::Absent,
+            };
+        }
+        Self::parsed(place, parse(bytes, carrier))
+    }
+
+    /// The reading for what was parsed at `place`.
+    pub(super) fn parsed(place: &str, parsed: Result<Parsed, DocumentFault>) -> Self {
+        match parsed {
+            Ok(Parsed::Document(document)) => Self::Found(Arc::new(document)),
+            Ok(Parsed::Empty) => Self::Empty(Blank::at(place)),
+            Ok(Parsed::Missing) => Self::Absent,
+            Err(fault) => Self::Failed(SourceFault::Invalid {
+                place: place.to_owned(),
+                fault,
+            }),
+        }
+    }
+}
+
+impl From<SourceFault> for Reading {
+    fn from(fault: SourceFault) -> Self {
+        Self::Failed(fault)
+    }
+}
+
+/// A place for a document with nothing in it: as good as none, but not the same.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{place} is there, but empty")]
+pub struct Blank {
+    place: String,
+}
+
+impl Blank {
+    fn at(place: &str) -> Self {
+        let place = place.to_owned();
+        Self { place }
+    }
+}
+
+impl Explain for Blank {
+    fn code(&self) -> &'static str {
+        "document-empty"
+    }
+
+    fn advice(&self) -> String {
+        "Write the document there, or take the empty place away if no tunnel is wanted.".to_owned()
+    }
+}
+
+/// Why a source has failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SourceFault {
+    /// No connection to the service came about.
+    #[error("{url} can't be reached: {problem}")]
+    Unreachable {
+        /// What was asked for.
+        url: String,
+        /// What the system said.
+        problem: String,
+    },
+    /// The service took the connection and did not answer to the end.
+    #[error("{url} did not finish its answer: {problem}")]
+    Unfinished {
+        /// What was asked for.
+        url: String,
+        /// What came instead.
+        problem: String,
+    },
+    /// The service answered with an unexpected status.
+    #[error("{url} answered with the HTTP status {status}")]
+    Status {
+        /// What was asked for.
+        url: String,
+        /// The status.
+        status: u16,
+    },
+    /// There is more than any document has.
+    #[error("{place} is larger than {LIMIT} bytes, and was not read to the end")]
+    TooLarge {
+        /// The file or the URL.
+        place: String,
+    },
+    /// What is there is not a document.
+    #[error("{place}: {fault}")]
+    Invalid {
+        /// The file or the URL.
+        place: String,
+        /// What is wrong with it.
+        #[source]
+        fault: DocumentFault,
+    },
+    /// A local input can't be read.
+    #[error("{place} can't be read: {problem}")]
+    Unreadable {
+        /// The file.
+        place: String,
+        /// What the system said.
+        problem: String,
+    },
+}
+
+impl SourceFault {
+    /// Whether nothing at all is known of the service, as on a machine that has none.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+impl Explain for SourceFault {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "metadata-unreachable",
+            Self::Unfinished { .. } => "metadata-unfinished",
+            Self::Status { .. } => "metadata-http",
+            Self::TooLarge { .. } => "metadata-too-large",
+            Self::Invalid { fault, .. } => fault.code(),
+            Self::Unreadable { .. } => "input-unreadable",
+        }
+    }
+
+    fn advice(&self) -> String {
+        match self {
+            Self::Unreachable { .. } => "Where there is no metadata service this is normal: leave \
+                 openstack and ec2 out of [metadata] sources. Where there is one, check the route \
+                 to it and [metadata] url."
+                .to_owned(),
+            Self::Unfinished { .. } => "Look at the log of the metadata service: it accepts \
+                 connections and does not serve them."
+                .to_owned(),
+            Self::Status { .. } => "Look at the log of the metadata service; if it is not of this \
+                 kind, leave this source out of [metadata] sources."
+                .to_owned(),
+            Self::TooLarge { place } => {
+                format!("Look at what is served at {place}: a document has a few thousand bytes.")
+            }
+            Self::Invalid { fault, .. } => fault.advice(),
+            Self::Unreadable { place, .. } => format!(
+                "Check with `ls -lL {place}` that it is a regular file; if only root may read it, \
+                 vmagent-inputs.socket has to be running: `systemctl start vmagent-inputs.socket`."
+            ),
+        }
+    }
+}
+
+/// Appends `more` to `bytes`, and wipes what a larger buffer leaves behind.
+///
+/// False when that would be more than `limit` bytes; nothing is appended then.
+pub(super) fn append(bytes: &mut Secret, more: &[u8], limit: usize) -> bool {
+    let length = bytes.len() + more.len();
+    if length > limit {
+        return false;
+    }
+    if length > bytes.capacity() {
+        let mut larger = Secret::new(Vec::with_capacity(length.next_power_of_two().max(8 << 10)));
+        larger.extend_from_slice(bytes);
+        *bytes = larger;
+    }
+    bytes.extend_from_slice(more);
+    true
+}

@@ -1,0 +1,61 @@
+//! When to look again. Pure: time and chance come in.
+
+use std::time::Duration;
+
+/// For how long after its start the agent looks more often: services that fill in late.
+const YOUNG: Duration = Duration::from_secs(120);
+
+/// Between two rounds when all is well.
+const SLOW: Duration = Duration::from_secs(300);
+
+/// How a round ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// A document was read.
+    Found,
+    /// All sources answered that there is none.
+    Absent,
+    /// Some source failed.
+    Failed,
+}
+
+/// The failures in a row, and whether there ever was a document.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Schedule {
+    failures: u32,
+    ever_found: bool,
+}
+
+impl Schedule {
+    /// How long to wait after a round that ended like this, `age` after the start.
+    ///
+    /// `chance` is from 0 to 1, and keeps a thousand guests from asking in step.
+    pub(super) fn after(&mut self, outcome: Outcome, age: Duration, chance: f64) -> Duration {
+        self.failures = if outcome == Outcome::Failed {
+            self.failures.saturating_add(1)
+        } else {
+            0
+        };
+        self.ever_found |= outcome == Outcome::Found;
+        let young = age < YOUNG;
+        let plain = match outcome {
+            Outcome::Found => SLOW,
+            Outcome::Absent if young => Duration::from_secs(10),
+            Outcome::Absent => SLOW,
+            // With a document in force there is no hurry; without one a boot may wait for this,
+            // but a machine that never had a service should not be woken for it for ever.
+            Outcome::Failed if self.ever_found => self.doubled(5, 60),
+            Outcome::Failed => self.doubled(1, if young { 5 } else { 60 }),
+        };
+        plain.mul_f64(0.75 + chance.clamp(0.0, 1.0) / 2.0)
+    }
+
+    /// `first` seconds after the first failure in a row, twice as long after each, up to `cap`.
+    fn doubled(&self, first: u64, cap: u64) -> Duration {
+        let factor = 1_u64 << self.failures.saturating_sub(1).min(16);
+        Duration::from_secs(first.saturating_mul(factor).min(cap))
+    }
+}
+
+#[cfg(test)]
+mod tests;

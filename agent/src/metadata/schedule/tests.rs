@@ -1,0 +1,56 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const OLD: Duration = Duration::from_secs(3600);
+
+/// The pauses in seconds after rounds that all end like this, without chance.
+fn pauses(schedule: &mut Schedule, outcome: Outcome, age: Duration, count: usize) -> Vec<u64> {
+    (0..count)
+        .map(|_| schedule.after(outcome, age, 0.5).as_secs())
+        .collect()
+}
+
+#[test]
+fn a_service_that_is_not_up_yet_is_asked_soon_while_the_guest_boots() {
+    let mut schedule = Schedule::default();
+    assert_eq!(
+        pauses(&mut schedule, Outcome::Failed, Duration::ZERO, 5),
+        [1, 2, 4, 5, 5]
+    );
+    assert_eq!(pauses(&mut schedule, Outcome::Failed, OLD, 3), [32, 60, 60]);
+    assert_eq!(
+        pauses(&mut schedule, Outcome::Absent, Duration::ZERO, 1),
+        [10]
+    );
+    assert_eq!(pauses(&mut schedule, Outcome::Absent, OLD, 1), [300]);
+}
+
+#[test]
+fn a_service_that_is_lost_is_asked_at_leisure() {
+    let mut schedule = Schedule::default();
+    assert_eq!(
+        pauses(&mut schedule, Outcome::Found, Duration::ZERO, 1),
+        [300]
+    );
+    assert_eq!(
+        pauses(&mut schedule, Outcome::Failed, Duration::ZERO, 6),
+        [5, 10, 20, 40, 60, 60]
+    );
+    assert_eq!(pauses(&mut schedule, Outcome::Found, OLD, 1), [300]);
+    assert_eq!(pauses(&mut schedule, Outcome::Failed, OLD, 1), [5]);
+}
+
+proptest! {
+    #[test]
+    fn no_pause_is_shorter_than_a_blink_or_longer_than_seven_minutes(
+        rounds in proptest::collection::vec((0..3_u8, 0..10_000_u64, 0.0..1.0_f64), 1..100),
+    ) {
+        let mut schedule = Schedule::default();
+        for (outcome, age, chance) in rounds {
+            let outcome = [Outcome::Found, Outcome::Absent, Outcome::Failed][usize::from(outcome)];
+            let pause = schedule.after(outcome, Duration::from_secs(age), chance);
+            prop_assert!(pause >= Duration::from_millis(750) && pause <= Duration::from_secs(420));
+        }
+    }
+}

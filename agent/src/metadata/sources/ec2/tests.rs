@@ -1,0 +1,168 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::metadata::fixtures::{Say, Server, document, json, yaml};
+
+/// A service with tokens; each is good for `uses` requests.
+async fn service(uses: u32, user_data: Say) -> Server {
+    let served = Arc::new(AtomicU32::new(0));
+    let left = AtomicU32::new(0);
+    Server::new(move |head| {
+        if head.starts_with("put /latest/api/token") {
+            assert!(head.contains("x-aws-ec2-metadata-token-ttl-seconds: 21600"));
+            left.store(uses, Ordering::Relaxed);
+            return Say::ok(format!(
+                "token{}",
+                served.fetch_add(1, Ordering::Relaxed) + 1
+            ));
+        }
+        let token = format!(
+            "x-aws-ec2-metadata-token: token{}\r\n",
+            served.load(Ordering::Relaxed)
+        );
+        if !head.contains(&token) || left.load(Ordering::Relaxed) == 0 {
+            return Say::status(401);
+        }
+        left.fetch_sub(1, Ordering::Relaxed);
+        match head.split(' ').nth(1) {
+            Some("/latest/user-data") => user_data.clone(),
+            Some("/latest/meta-data/instance-id") => Say::ok("i-0abc"),
+            Some("/latest/meta-data/public-ipv4") => Say::ok("198.51.100.7"),
+            _ => Say::status(404),
+        }
+    })
+    .await
+}
+
+async fn read(user_data: impl AsRef<[u8]>) -> Reading {
+    let server = service(9, Say::ok(user_data)).await;
+    Session::default()
+        .read(&Http::new(server.url.clone()))
+        .await
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_once_and_again_when_it_has_had_its_day() {
+    let server = service(2, Say::ok(yaml(12345))).await;
+    let http = Http::new(server.url.clone());
+    let mut session = Session::default();
+    for _ in 0..3 {
+        assert_eq!(session.read(&http).await, Reading::Found(document(12345)));
+    }
+    let expected = [
+        "put /latest/api/token",
+        "get /latest/user-data",
+        "get /latest/user-data",
+        "get /latest/user-data",
+        "put /latest/api/token",
+        "get /latest/user-data",
+    ];
+    assert_eq!(server.requests(), expected);
+}
+
+#[tokio::test]
+async fn a_service_that_takes_no_token_is_a_fault() {
+    let server = service(0, Say::ok(yaml(1))).await;
+    let reading = Session::default()
+        .read(&Http::new(server.url.clone()))
+        .await;
+    assert!(matches!(
+        reading,
+        Reading::Failed(SourceFault::Status { status: 401, .. })
+    ));
+    assert_eq!(server.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn a_service_without_tokens_is_asked_without() {
+    for status in [404, 405] {
+        let server = Server::new(move |head| match head.starts_with("put") {
+            true => Say::status(status),
+            false => Say::ok(yaml(12345)),
+        })
+        .await;
+        let reading = Session::default()
+            .read(&Http::new(server.url.clone()))
+            .await;
+        assert_eq!(reading, Reading::Found(document(12345)));
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_can_not_be_one_is_refused() {
+    for token in ["", "a b", "a\r\nx-evil: 1"] {
+        let server = Server::new(move |_| Say::ok(token)).await;
+        let reading = Session::default()
+            .read(&Http::new(server.url.clone()))
+            .await;
+        assert!(
+            matches!(reading, Reading::Failed(SourceFault::Unfinished { .. })),
+            "{token}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn user_data_for_us_is_found() {
+    for text in [
+        yaml(12345),
+        format!("#cloud-config\n{}", yaml(12345)),
+        json(12345).to_string(),
+    ] {
+        assert_eq!(read(text).await, Reading::Found(document(12345)));
+    }
+}
+
+#[tokio::test]
+async fn user_data_for_others_is_none_of_ours() {
+    let document = yaml(1);
+    for text in [
+        String::new(),
+        "#cloud-config\nusers: []\n".to_owned(),
+        format!("#!/bin/sh\ncat > /etc/vmagent/tunnel.yaml <<E\n{document}\nE\n"),
+        format!("#cloud-boothook\n{document}"),
+        format!("## template: jinja\n#cloud-config\n{document}"),
+        format!(
+            "Content-Type: multipart/mixed; boundary=x\nMIME-Version: 1.0\n\n--x\n\n{document}"
+        ),
+        format!("MIME-Version: 1.0\n\n{document}"),
+        "hostname=web1".to_owned(),
+    ] {
+        assert_eq!(read(&text).await, Reading::Absent, "{text}");
+    }
+    assert_eq!(read([0x1f, 0x8b, 8, 0, 0xff]).await, Reading::Absent);
+    let none = service(9, Say::status(404)).await;
+    let reading = Session::default().read(&Http::new(none.url.clone())).await;
+    assert_eq!(reading, Reading::Absent);
+}
+
+#[tokio::test]
+async fn user_data_that_is_wrong_is_a_fault() {
+    let wrong = yaml(1).replace("port: 1\n", "port: 70000\n");
+    let Reading::Failed(fault) = read(&wrong).await else {
+        panic!()
+    };
+    assert!(
+        fault
+            .to_string()
+            .ends_with("user-data: tunnel.port: found 70000, expected 0 to 65535"),
+        "{fault}"
+    );
+    let Reading::Failed(fault) = read([0x7f, 0xff, 0xfe, 0]).await else {
+        panic!()
+    };
+    assert!(fault.to_string().contains("binary"), "{fault}");
+}
+
+#[tokio::test]
+async fn the_facts_are_what_the_service_says() {
+    let server = service(9, Say::status(404)).await;
+    let facts = Session::default()
+        .facts(&Http::new(server.url.clone()))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(facts.public_address, Some("198.51.100.7".parse().unwrap()));
+    assert_eq!(facts.instance_id.as_deref(), Some("i-0abc"));
+}

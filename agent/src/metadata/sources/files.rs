@@ -1,0 +1,162 @@
+//! Sources on this machine: a credential, a file of our own, and what cloud-init has merged.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::SourceName;
+use crate::metadata::content::{Content, read_bounded, shown, unreadable};
+use crate::metadata::document::Carrier;
+use crate::metadata::inputs::{self, Delivered};
+use crate::metadata::reading::{Reading, Secret, SourceFault};
+
+/// The credential of the service that may hold the document.
+const CREDENTIAL: &str = "vmagent.tunnel";
+
+/// The merge of everything, which cloud-init 23.1 and later write.
+const COMBINED: &str = "/run/cloud-init/combined-cloud-config.json";
+
+/// What older ones leave instead; the user's goes over the vendor's.
+const PARTS: [&str; 3] = [
+    "/var/lib/cloud/instance/cloud-config.txt",
+    "/var/lib/cloud/instance/vendor-cloud-config.txt",
+    "/var/lib/cloud/instance/vendor2-cloud-config.txt",
+];
+
+/// The name that cloud-init knows this machine by; readable for all.
+const INSTANCE_ID: &str = "/var/lib/cloud/data/instance-id";
+
+/// Where the local sources are looked for.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Above the fixed paths of cloud-init: `/`.
+    pub root: PathBuf,
+    /// `$CREDENTIALS_DIRECTORY`, where systemd set one.
+    pub credentials: Option<PathBuf>,
+    /// The socket behind which `vmagent inputs` runs.
+    pub inputs: PathBuf,
+}
+
+impl Places {
+    /// Those of a running system.
+    #[must_use]
+    pub fn system() -> Self {
+        Self {
+            root: PathBuf::from("/"),
+            credentials: std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            inputs: PathBuf::from(inputs::SOCKET),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Files {
+    places: Places,
+    file: PathBuf,
+}
+
+/// One pull for all files of a round.
+type Pulled = Option<Result<Delivered, String>>;
+
+impl Files {
+    pub(super) fn new(places: Places, file: PathBuf) -> Self {
+        Self { places, file }
+    }
+
+    pub(super) fn watched(&self, order: &[SourceName]) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        if order.contains(&SourceName::File) {
+            files.push(self.file.clone());
+        }
+        if order.contains(&SourceName::CloudInit) {
+            files.push(self.at(COMBINED));
+            files.extend(PARTS.map(|path| self.at(path)));
+        }
+        files
+    }
+
+    pub(super) fn credential(&self) -> Reading {
+        let Some(directory) = &self.places.credentials else {
+            return Reading::Absent;
+        };
+        let path = directory.join(CREDENTIAL);
+        let place = format!("the credential {CREDENTIAL}");
+        match read_bounded(&path).map(Content::of_credential) {
+            Ok(Content::Bytes(bytes)) => Reading::of(&place, &bytes, Carrier::Own),
+            Ok(Content::Missing) => Reading::Absent,
+            Ok(Content::Denied) => unreadable(&path, "permission denied").into(),
+            Err(fault) => fault.into(),
+        }
+    }
+
+    pub(super) async fn file(&self, pulled: &mut Pulled) -> Reading {
+        match self.read(&self.file, pulled).await {
+            Ok(Some(bytes)) => Reading::of(&shown(&self.file), &bytes, Carrier::Own),
+            Ok(None) => Reading::Absent,
+            Err(fault) => fault.into(),
+        }
+    }
+
+    pub(super) async fn cloud_init(&self, pulled: &mut Pulled) -> Reading {
+        let combined = self.at(COMBINED);
+        match self.read(&combined, pulled).await {
+            Ok(Some(bytes)) => return Reading::of(&shown(&combined), &bytes, Carrier::Shared),
+            Ok(None) => {}
+            Err(fault) => return fault.into(),
+        }
+        for path in PARTS.map(|path| self.at(path)) {
+            let reading = match self.read(&path, pulled).await {
+                Ok(Some(bytes)) => Reading::of(&shown(&path), &bytes, Carrier::Shared),
+                Ok(None) => Reading::Absent,
+                Err(fault) => fault.into(),
+            };
+            if reading != Reading::Absent {
+                return reading;
+            }
+        }
+        Reading::Absent
+    }
+
+    pub(super) fn instance_id(&self) -> Option<String> {
+        let Ok(Content::Bytes(bytes)) = read_bounded(&self.at(INSTANCE_ID)) else {
+            return None;
+        };
+        let id = std::str::from_utf8(&bytes).ok()?.trim();
+        // What cloud-init writes while it does not know.
+        (super::is_id(id) && id != "NO_PREVIOUS_INSTANCE_ID").then(|| id.to_owned())
+    }
+
+    /// Reads a file, through the socket of `vmagent inputs` if only root may read it.
+    async fn read(&self, path: &Path, pulled: &mut Pulled) -> Result<Option<Secret>, SourceFault> {
+        match read_bounded(path)? {
+            Content::Bytes(bytes) => return Ok(Some(bytes)),
+            Content::Missing => return Ok(None),
+            Content::Denied => {}
+        }
+        let Some(name) = self.input_of(path) else {
+            return Err(unreadable(path, "permission denied; only root may read it"));
+        };
+        if pulled.is_none() {
+            *pulled = Some(inputs::pull(&self.places.inputs).await);
+        }
+        let problem = match pulled {
+            Some(Ok(delivered)) => return delivered.get(name).map_err(|e| unreadable(path, &e)),
+            Some(Err(problem)) => problem.as_str(),
+            None => "",
+        };
+        Err(unreadable(
+            path,
+            &format!("permission denied, and {problem}"),
+        ))
+    }
+
+    /// The name under which systemd passes this file on.
+    fn input_of(&self, path: &Path) -> Option<&'static str> {
+        let known = inputs::FILES
+            .iter()
+            .find(|(_, file)| path == Path::new(file) || path == self.at(file));
+        known.map(|(name, _)| *name)
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.places.root.join(path.trim_start_matches('/'))
+    }
+}

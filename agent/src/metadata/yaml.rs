@@ -1,0 +1,223 @@
+//! YAML into the same tree that JSON gives, within fixed bounds.
+//!
+//! A cloud-config is written by others and read by a rescue agent, so nothing in it may cost
+//! more than its size allows: nesting, nodes, and what aliases expand to are all counted. Tags
+//! are looked past, as cloud-config may hold any (`!!binary`, `!vault`), except `!!str`.
+
+use std::collections::HashMap;
+
+use granit_parser::{Event, Parser, ScalarStyle, ScanError, StrInput, Tag};
+use serde_json::{Map, Number, Value};
+
+use super::tree::Tree;
+
+/// How deep sequences and mappings may nest.
+const DEPTH: usize = 64;
+
+/// What all nodes may weigh, aliases expanded: [`NODE`] for each one plus the bytes of its text.
+const BUDGET: usize = 4 << 20;
+
+/// What a node weighs beside its text; about what one costs in memory.
+const NODE: usize = 64;
+
+/// Composes the one document in `text`. An empty text is null.
+///
+/// # Errors
+/// A sentence with the line and the column, and with nothing of the text itself: next to the
+/// mistake may stand a private key.
+pub(super) fn compose(text: &str) -> Result<Tree, String> {
+    let mut composer = Composer {
+        events: Parser::new_from_str(text),
+        anchors: HashMap::new(),
+        budget: BUDGET,
+    };
+    let mut document = None;
+    loop {
+        let event = composer.next()?;
+        if event == Event::StreamEnd {
+            return Ok(document.unwrap_or(Tree(Value::Null)));
+        }
+        if !event.is_node() {
+            continue;
+        }
+        if document.is_some() {
+            return Err("there is a second document".to_owned());
+        }
+        document = Some(Tree(composer.node(event, 0)?));
+    }
+}
+
+struct Composer<'a> {
+    events: Parser<'a, StrInput<'a>>,
+    anchors: HashMap<usize, Tree>,
+    budget: usize,
+}
+
+impl<'a> Composer<'a> {
+    fn next(&mut self) -> Result<Event<'a>, String> {
+        match self.events.next_event() {
+            Some(Ok((event, _))) => Ok(event),
+            Some(Err(error)) => Err(sentence(&error)),
+            None => Err("it ends in the middle".to_owned()),
+        }
+    }
+
+    fn node(&mut self, event: Event<'a>, depth: usize) -> Result<Value, String> {
+        if depth > DEPTH {
+            return Err(format!("it nests deeper than {DEPTH} levels"));
+        }
+        if let Event::Alias(id) = event {
+            let Some(Tree(value)) = self.anchors.get(&id) else {
+                return Err("an alias stands inside its own anchor".to_owned());
+            };
+            let value = value.clone();
+            self.spend(weight(&value))?;
+            return Ok(value);
+        }
+        let anchor = event.anchor_id().unwrap_or(0);
+        let value = if let Event::Scalar(text, style, _, tag) = event {
+            self.spend(NODE + text.len())?;
+            scalar(text.into_owned(), style, tag.as_deref())
+        } else if let Event::SequenceStart(..) = event {
+            self.sequence(depth)?
+        } else if let Event::MappingStart(..) = event {
+            self.mapping(depth)?
+        } else {
+            return Err("a node is missing".to_owned());
+        };
+        if anchor != 0 {
+            self.spend(weight(&value))?;
+            self.anchors.insert(anchor, Tree(value.clone()));
+        }
+        Ok(value)
+    }
+
+    fn sequence(&mut self, depth: usize) -> Result<Value, String> {
+        self.spend(NODE)?;
+        let mut items = Vec::new();
+        loop {
+            let event = self.next()?;
+            if event == Event::SequenceEnd {
+                return Ok(Value::Array(items));
+            }
+            items.push(self.node(event, depth + 1)?);
+        }
+    }
+
+    fn mapping(&mut self, depth: usize) -> Result<Value, String> {
+        self.spend(NODE)?;
+        let mut entries = Map::new();
+        let mut merged = Vec::new();
+        loop {
+            let event = self.next()?;
+            if event == Event::MappingEnd {
+                break;
+            }
+            let key = self.node(event, depth + 1)?;
+            let value = self.next()?;
+            let value = self.node(value, depth + 1)?;
+            match name(key)? {
+                key if key == "<<" => merged.push(value),
+                // The last one wins, as for the YAML of Python and for JSON.
+                key => drop(entries.insert(key, value)),
+            }
+        }
+        merged
+            .into_iter()
+            .try_for_each(|from| merge(&mut entries, from))?;
+        Ok(Value::Object(entries))
+    }
+
+    fn spend(&mut self, weight: usize) -> Result<(), String> {
+        self.budget = self
+            .budget
+            .checked_sub(weight)
+            .ok_or("it is larger than a document may be, its aliases expanded")?;
+        Ok(())
+    }
+}
+
+/// `<<: *defaults`: what is not written here is taken from there.
+fn merge(entries: &mut Map<String, Value>, from: Value) -> Result<(), String> {
+    match from {
+        Value::Object(defaults) => {
+            for (key, value) in defaults {
+                entries.entry(key).or_insert(value);
+            }
+            Ok(())
+        }
+        Value::Array(sources) => sources
+            .into_iter()
+            .try_for_each(|from| merge(entries, from)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            Err("\"<<\" stands before something that is not a mapping".to_owned())
+        }
+    }
+}
+
+fn name(key: Value) -> Result<String, String> {
+    match key {
+        Value::String(text) => Ok(text),
+        Value::Null => Ok("null".to_owned()),
+        Value::Bool(truth) => Ok(truth.to_string()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Array(_) | Value::Object(_) => {
+            Err("a key is a sequence or a mapping, not a name".to_owned())
+        }
+    }
+}
+
+fn weight(value: &Value) -> usize {
+    NODE + match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(entries) => entries.iter().map(|(key, v)| key.len() + weight(v)).sum(),
+    }
+}
+
+/// A plain scalar by the core schema of YAML 1.2; anything quoted, in a block or tagged is text.
+fn scalar(text: String, style: ScalarStyle, tag: Option<&Tag>) -> Value {
+    if style != ScalarStyle::Plain || tag.is_some() {
+        return Value::String(text);
+    }
+    match text.as_str() {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" => return Value::Bool(true),
+        "false" | "False" | "FALSE" => return Value::Bool(false),
+        _ => {}
+    }
+    number(&text).map_or(Value::String(text), Value::Number)
+}
+
+fn number(text: &str) -> Option<Number> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if let Some(hex) = text.strip_prefix("0x") {
+        return u64::from_str_radix(hex, 16).ok().map(Number::from);
+    }
+    if let Some(octal) = text.strip_prefix("0o") {
+        return u64::from_str_radix(octal, 8).ok().map(Number::from);
+    }
+    // Keeps `inf`, `nan`, `.5e` and host names such as `1e100.net` out of the float parser.
+    if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return None;
+    }
+    let plain = text.strip_prefix('+').unwrap_or(text);
+    if let Ok(whole) = plain.parse::<i64>() {
+        return Some(Number::from(whole));
+    }
+    plain.parse::<f64>().ok().and_then(Number::from_f64)
+}
+
+fn sentence(error: &ScanError) -> String {
+    let at = error.marker();
+    format!(
+        "{} at line {} column {}",
+        error.kind(),
+        at.line(),
+        at.col() + 1
+    )
+}
+
+#[cfg(test)]
+mod tests;

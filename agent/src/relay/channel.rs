@@ -1,0 +1,241 @@
+//! The pump between an SSH channel and a service of this guest.
+//!
+//! `Channel::into_stream` with `copy_bidirectional` would do the same in one line, and fail a
+//! tunnel that lives for months: russh 0.65 (1) stops its whole session while one channel's
+//! reader is behind, (2) leaks a channel that we close first, and (3) never wakes a writer that
+//! waits for window when the peer closes. So this pump (1) empties the channel into a queue of
+//! its own, (2) waits for the peer's CLOSE, and (3) listens to the channel while it writes to it.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind::WouldBlock, IoSlice};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// One packet's worth: what sshd takes at once (`CHAN_TCP_PACKET_DEFAULT`, channels.h).
+const READ: usize = 32 * 1024;
+
+/// How many bytes may wait for a service that does not read. russh opens the peer's window again
+/// on receipt, so nothing but an unread session holds a fast sender back; over this limit the
+/// session is left unread.
+const QUEUE: usize = 4 * 1024 * 1024;
+
+/// How long a service may hold the session up that way without reading a byte, before its channel
+/// is given up. Less than the time in which a silent session counts as dead.
+const STALL: Duration = Duration::from_secs(8);
+
+/// How long a connection that has ended one way may stay without a byte the other way.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// What a relay moved, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// From the origin to the service.
+    pub inward: u64,
+    /// From the service to the origin.
+    pub outward: u64,
+}
+
+/// Relays until both ways have ended, or one has and nothing moves the other way.
+///
+/// `first` has been read from the channel already. The channel is closed when this returns.
+pub async fn pump(channel: Channel<Msg>, service: TcpStream, first: Option<Bytes>) -> Moved {
+    let (mut reader, writer) = channel.split();
+    let (from_service, to_service) = service.into_split();
+    let progress = Progress::default();
+    let end = {
+        let mut outward = pin!(outward(from_service, &writer, &progress));
+        let mut inward = pin!(inward(&mut reader, to_service, first, &progress));
+        let mut linger = pin!(sleep(LINGER));
+        let mut sending = true;
+        let mut seen = progress.moved();
+        loop {
+            tokio::select! {
+                result = &mut outward, if sending => {
+                    sending = false;
+                    if result.is_err() {
+                        break End::Broken;
+                    }
+                    progress.one_way.store(true, Relaxed);
+                }
+                end = &mut inward => break end,
+                () = &mut linger => {
+                    if progress.one_way.load(Relaxed) && progress.moved() == seen {
+                        break End::Broken;
+                    }
+                    seen = progress.moved();
+                    linger.as_mut().reset(Instant::now() + LINGER);
+                }
+            }
+        }
+    };
+    if end == End::Broken {
+        // The session may be gone as well; then the channel is, too.
+        let _ = writer.close().await;
+    }
+    progress.moved()
+}
+
+/// Shared by the two ways of one relay, which are one task.
+#[derive(Default)]
+struct Progress {
+    inward: AtomicU64,
+    outward: AtomicU64,
+    /// One way has ended.
+    one_way: AtomicBool,
+}
+
+impl Progress {
+    fn moved(&self) -> Moved {
+        Moved {
+            inward: self.inward.load(Relaxed),
+            outward: self.outward.load(Relaxed),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// The peer has closed the channel; russh has forgotten it.
+    Closed,
+    /// The channel is to be closed from this side.
+    Broken,
+}
+
+/// From the service to the channel, until the service ends.
+async fn outward(
+    service: OwnedReadHalf,
+    channel: &ChannelWriteHalf<Msg>,
+    progress: &Progress,
+) -> io::Result<()> {
+    loop {
+        service.readable().await?;
+        let mut buffer = BytesMut::with_capacity(READ);
+        match service.try_read_buf(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => {
+                channel
+                    .data_bytes(buffer.freeze())
+                    .await
+                    .map_err(io::Error::other)?;
+                progress.outward.fetch_add(length as u64, Relaxed);
+            }
+            Err(error) if error.kind() == WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    channel.eof().await.map_err(io::Error::other)
+}
+
+/// From the channel to the service, until the peer closes the channel.
+async fn inward(
+    channel: &mut ChannelReadHalf,
+    mut service: OwnedWriteHalf,
+    first: Option<Bytes>,
+    progress: &Progress,
+) -> End {
+    let mut queue = Queue::default();
+    queue.push(first.unwrap_or_default());
+    let mut ended = false;
+    let mut closed = false;
+    let mut give_up = Instant::now() + STALL;
+    while !(ended && queue.is_empty()) {
+        let full = queue.bytes > QUEUE;
+        tokio::select! {
+            biased;
+            message = channel.wait(), if !ended && !full => match message {
+                Some(ChannelMsg::Data { data }) => queue.push(data),
+                Some(ChannelMsg::Eof) => ended = true,
+                Some(ChannelMsg::Close) | None => {
+                    ended = true;
+                    closed = true;
+                }
+                Some(_) => {}
+            },
+            ready = service.writable(), if !queue.is_empty() => {
+                if ready.is_err() {
+                    break;
+                }
+            }
+            () = sleep_until(give_up), if full => return End::Broken,
+        }
+        match queue.write(&service) {
+            Ok(written) => {
+                progress.inward.fetch_add(written as u64, Relaxed);
+                if written > 0 || !full {
+                    give_up = Instant::now() + STALL;
+                }
+            }
+            // The service is gone. What it said last may still be on its way out.
+            Err(_) => break,
+        }
+    }
+    let _ = service.shutdown().await;
+    progress.one_way.store(true, Relaxed);
+    while !closed {
+        closed = matches!(channel.wait().await, Some(ChannelMsg::Close) | None);
+    }
+    End::Closed
+}
+
+/// Bytes on their way to a service.
+#[derive(Default)]
+struct Queue {
+    packets: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Queue {
+    fn push(&mut self, packet: Bytes) {
+        if !packet.is_empty() {
+            self.bytes += packet.len();
+            self.packets.push_back(packet);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Writes what the service takes without waiting, and says how much that was.
+    fn write(&mut self, service: &OwnedWriteHalf) -> io::Result<usize> {
+        let mut total = 0;
+        while !self.is_empty() {
+            let slices: Vec<IoSlice<'_>> = self
+                .packets
+                .iter()
+                .take(16)
+                .map(|packet| IoSlice::new(packet))
+                .collect();
+            match service.try_write_vectored(&slices) {
+                Ok(written) => {
+                    self.advance(written);
+                    total += written;
+                }
+                Err(error) if error.kind() == WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(total)
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        self.bytes -= written;
+        while let Some(packet) = self.packets.front_mut() {
+            if written < packet.len() {
+                packet.advance(written);
+                return;
+            }
+            written -= packet.len();
+            self.packets.pop_front();
+        }
+    }
+}

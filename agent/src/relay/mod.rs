@@ -1,0 +1,9 @@
+//! Bytes both ways between an origin and a service of this guest.
+//!
+//! [`dial`] connects to the service from the origin's own address. Then one of two pumps moves
+//! the bytes: [`sockets`] between two file descriptors (the bridge), [`channel`] between an SSH
+//! channel and one (the tunnel).
+
+pub mod channel;
+pub mod dial;
+pub mod sockets;

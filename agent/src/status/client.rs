@@ -1,0 +1,260 @@
+//! `vmagent status`: asks the agent's socket, and prints the answer.
+
+mod agent;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::Value;
+
+use agent::{Agent, silent};
+
+use super::model::Status;
+use super::render::{printable, render};
+use crate::cli;
+use crate::config::Config;
+
+/// Between two attempts to reach an agent that is waited for.
+const RETRY: Duration = Duration::from_millis(250);
+/// How often a terminal is drawn anew, to keep "3 s ago" true.
+const REDRAW: Duration = Duration::from_secs(1);
+/// What `vmagent status` ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Exit {
+    /// All is well.
+    Ok = 0,
+    /// Degraded or starting.
+    NotOk = 1,
+    /// No agent answers.
+    NotRunning = 3,
+    /// The socket is not for this user.
+    NotAllowed = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Runs `vmagent status` on the standard output; what went wrong is said on the standard error.
+///
+/// Ends with 0 when all is well, 1 degraded or starting, 3 no agent answers, 4 not allowed to ask.
+#[must_use]
+pub fn run(options: &cli::Status) -> ExitCode {
+    let socket = socket(options);
+    let terminal = io::stdout().is_terminal();
+    let look = Look {
+        json: options.json,
+        watch: options.watch,
+        terminal,
+        colour: terminal && wants_colour(|name| std::env::var(name).ok()),
+    };
+    let wait = options.wait.map(Duration::from_secs);
+    let mut out = io::stdout().lock();
+    match follow(&socket, wait, look, &mut out) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            // Nobody reads us any more, as in `vmagent status --watch | head`: nothing to say.
+            if error.output.is_none() {
+                let _ = writeln!(io::stderr(), "vmagent: {error}");
+            }
+            error.exit.into()
+        }
+    }
+}
+
+/// Where the agent answers: as told, as configured, or where it always does.
+fn socket(options: &cli::Status) -> PathBuf {
+    options.socket.clone().unwrap_or_else(|| {
+        // A configuration that is wrong or not for this user is not this command's business.
+        Config::load(None).unwrap_or_default().status_socket
+    })
+}
+
+/// Colour is for terminals that can, and for people who did not say no (no-color.org).
+fn wants_colour(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let set = |name| variable(name).filter(|value| !value.is_empty());
+    set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
+}
+
+/// How it is printed.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    json: bool,
+    watch: bool,
+    terminal: bool,
+    colour: bool,
+}
+
+/// Why there is nothing to print.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    exit: Exit,
+    /// Set where it is the output that failed.
+    output: Option<io::Error>,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self {
+            message: error.to_string(),
+            exit: Exit::NotOk,
+            output: Some(error),
+        }
+    }
+}
+
+/// One answer of the agent.
+struct Answer {
+    /// As it came, with its line end.
+    line: Vec<u8>,
+    /// It may be of a newer agent, and have more than we know of.
+    json: Value,
+    ok: bool,
+}
+
+impl Answer {
+    fn exit(&self) -> Exit {
+        if self.ok { Exit::Ok } else { Exit::NotOk }
+    }
+
+    fn print(&self, look: Look, out: &mut impl Write) -> io::Result<()> {
+        match (look.json, look.watch) {
+            (true, true) => out.write_all(&self.line)?,
+            (true, false) => writeln!(out, "{}", self.pretty()?)?,
+            (false, _) => {
+                if look.watch && look.terminal {
+                    // Home, and clear what is below.
+                    out.write_all(b"\x1b[H\x1b[2J")?;
+                }
+                out.write_all(self.words(look.colour).as_bytes())?;
+                if look.watch && !look.terminal {
+                    out.write_all(b"\n")?;
+                }
+            }
+        }
+        out.flush()
+    }
+
+    /// In the order of the contract, unless that would lose what we do not know.
+    fn pretty(&self) -> serde_json::Result<String> {
+        let known = serde_json::from_value::<Status>(self.json.clone()).ok();
+        let lossless =
+            |status: &Status| serde_json::to_value(status).is_ok_and(|again| again == self.json);
+        match known.filter(lossless) {
+            Some(status) => serde_json::to_string_pretty(&status),
+            None => serde_json::to_string_pretty(&self.json),
+        }
+    }
+
+    fn words(&self, colour: bool) -> String {
+        match serde_json::from_value::<Status>(self.json.clone()) {
+            Ok(status) => render(&status, SystemTime::now(), colour),
+            Err(_) => {
+                let word = |name| self.json.get(name).and_then(Value::as_str).unwrap_or("?");
+                format!(
+                    "{}: the agent is of another version, {}; --json prints all it says\n",
+                    printable(word("health")),
+                    printable(word("version")),
+                )
+            }
+        }
+    }
+}
+
+/// What is asked for, and what has been heard.
+struct Conversation {
+    look: Look,
+    /// Set where it is to go on until all is well.
+    wait: bool,
+    deadline: Option<Instant>,
+    last: Option<Answer>,
+}
+
+/// Prints what was asked for, and says how it came out.
+fn follow(
+    socket: &Path,
+    wait: Option<Duration>,
+    look: Look,
+    out: &mut impl Write,
+) -> Result<Exit, Failure> {
+    let mut conversation = Conversation {
+        look,
+        wait: wait.is_some(),
+        deadline: wait.map(|wait| Instant::now() + wait),
+        last: None,
+    };
+    loop {
+        let result = Agent::connect(socket).and_then(|agent| conversation.hold(agent, out));
+        let Err(failure) = result else { break };
+        // Whoever waits, or has watched one go, waits for the next one as well.
+        let again = conversation.wait || (look.watch && conversation.last.is_some());
+        if failure.output.is_some() || !again {
+            return Err(failure);
+        }
+        if conversation.is_due() {
+            match conversation.last {
+                Some(_) => break,
+                None => return Err(failure),
+            }
+        }
+        std::thread::sleep(RETRY);
+    }
+    let Some(answer) = conversation.last else {
+        return Err(silent(socket));
+    };
+    if !look.watch {
+        answer.print(look, out)?;
+    }
+    Ok(answer.exit())
+}
+
+impl Conversation {
+    /// Listens to the agent until there is no more to wait for.
+    fn hold(&mut self, mut agent: Agent<'_>, out: &mut impl Write) -> Result<(), Failure> {
+        let Look { json, watch, .. } = self.look;
+        let redraws = watch && self.look.terminal && !json;
+        loop {
+            let left = self
+                .deadline
+                .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let limit = left.into_iter().chain(redraws.then_some(REDRAW)).min();
+            let news = agent.next(limit)?;
+            let shown = watch && (news.is_some() || redraws);
+            if let Some(answer) = news {
+                self.last = Some(answer);
+            }
+            if let Some(answer) = &self.last {
+                if shown {
+                    answer.print(self.look, out)?;
+                }
+                let once = !self.wait && !watch;
+                if once || (self.wait && answer.ok) {
+                    return Ok(());
+                }
+            }
+            if self.is_due() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        self.deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests;

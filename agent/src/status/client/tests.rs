@@ -1,0 +1,180 @@
+use std::io::Read;
+use std::os::unix::net::UnixListener;
+use std::thread::JoinHandle;
+
+use super::*;
+use crate::status::board::Board;
+use crate::status::model::{BridgeState, MetadataState};
+
+const SCRIPT: Look = Look {
+    json: true,
+    watch: false,
+    terminal: false,
+    colour: false,
+};
+
+/// An agent that says this to its first client, and then hangs up or stays silent.
+fn agent(dir: &Path, says: &[String], stays: bool) -> (PathBuf, JoinHandle<()>) {
+    let path = dir.join("status.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let says = says.concat();
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        drop(listener);
+        let _ = stream.write_all(says.as_bytes());
+        if stays {
+            // Until the client goes.
+            let _ = stream.read(&mut [0]);
+        }
+    });
+    (path, thread)
+}
+
+fn status(ok: bool) -> String {
+    let board = Board::new("127.0.0.1:22");
+    if ok {
+        board.metadata().update(|m| m.state = MetadataState::Absent);
+        board.bridge().update(|b| b.state = BridgeState::Off);
+    }
+    let status = board.subscribe();
+    let line = serde_json::to_string(&*status.borrow()).unwrap();
+    line + "\n"
+}
+
+fn ask(path: &Path, wait: Option<u64>, look: Look) -> (Result<Exit, Failure>, String) {
+    let mut out = Vec::new();
+    let result = follow(path, wait.map(Duration::from_millis), look, &mut out);
+    (result, String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn health_is_the_exit_status_and_json_is_one_object() {
+    for (ok, exit) in [(true, Exit::Ok), (false, Exit::NotOk)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, thread) = agent(dir.path(), &[status(ok)], true);
+        let (result, out) = ask(&path, None, SCRIPT);
+        assert_eq!(result.unwrap(), exit);
+        assert!(out.starts_with("{\n  \"schema\": 1,\n"), "{out}");
+        let printed: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(printed, serde_json::from_str::<Value>(&status(ok)).unwrap());
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn what_a_newer_agent_says_is_not_lost() {
+    let newer = r#"{"schema":9,"version":"9.0","health":"ok","wormhole":{"state":"open"}}"#;
+    for (json, expected) in [(true, "wormhole"), (false, "ok: the agent is of another")] {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, _) = agent(dir.path(), &[format!("{newer}\n")], true);
+        let (result, out) = ask(&path, None, Look { json, ..SCRIPT });
+        assert_eq!(result.unwrap(), Exit::Ok);
+        assert!(out.contains(expected), "{out}");
+    }
+}
+
+#[test]
+fn nobody_there_is_not_running() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("missing.sock");
+    let stale = dir.path().join("stale.sock");
+    drop(UnixListener::bind(&stale).unwrap());
+    for path in [missing, stale] {
+        for wait in [None, Some(10)] {
+            let (result, out) = ask(&path, wait, SCRIPT);
+            assert_eq!(result.unwrap_err().exit, Exit::NotRunning);
+            assert_eq!(out, "");
+        }
+    }
+    let (path, _) = agent(dir.path(), &["HTTP/1.1 400\n".to_owned()], true);
+    let error = ask(&path, None, SCRIPT).0.unwrap_err();
+    assert_eq!(error.exit, Exit::NotRunning);
+    assert!(error.message.contains("is not a vmagent"), "{error}");
+}
+
+#[test]
+fn half_a_line_and_a_line_without_end_are_no_answer() {
+    for says in [r#"{"health":"o"#.to_owned(), "x".repeat(2 << 20)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, _) = agent(dir.path(), &[says], false);
+        let error = ask(&path, None, SCRIPT).0.unwrap_err();
+        assert_eq!(error.exit, Exit::NotRunning);
+    }
+}
+
+#[test]
+fn waiting_ends_as_soon_as_all_is_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let says = [status(false), status(false), status(true), status(false)];
+    let (path, _) = agent(dir.path(), &says, true);
+    let (result, out) = ask(&path, Some(60_000), SCRIPT);
+    assert_eq!(result.unwrap(), Exit::Ok);
+    assert!(serde_json::from_str::<Value>(&out).unwrap()["health"] == "ok");
+}
+
+#[test]
+fn waiting_in_vain_prints_the_last_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, _) = agent(dir.path(), &[status(false)], true);
+    let (result, out) = ask(&path, Some(50), SCRIPT);
+    assert_eq!(result.unwrap(), Exit::NotOk);
+    assert!(out.contains("starting"), "{out}");
+}
+
+#[test]
+fn waiting_includes_an_agent_that_is_not_there_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_owned();
+    let socket = path.join("status.sock");
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        agent(&path, &[status(true)], true).1.join().unwrap();
+    });
+    let (result, _) = ask(&socket, Some(60_000), SCRIPT);
+    assert_eq!(result.unwrap(), Exit::Ok);
+    late.join().unwrap();
+}
+
+#[test]
+fn watching_prints_a_line_for_each_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let says = [status(false), status(true)];
+    let (path, _) = agent(dir.path(), &says, true);
+    let look = Look {
+        watch: true,
+        ..SCRIPT
+    };
+    let (result, out) = ask(&path, Some(60_000), look);
+    assert_eq!(result.unwrap(), Exit::Ok);
+    assert_eq!(out, says.concat());
+}
+
+#[test]
+fn a_reader_that_has_enough_ends_it_without_a_word() {
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (path, _) = agent(dir.path(), &[status(true)], true);
+    let error = follow(&path, None, SCRIPT, &mut Closed).unwrap_err();
+    assert!(error.output.is_some());
+}
+
+#[test]
+fn colour_is_for_terminals_that_can_and_people_who_like_it() {
+    let colour = |no_color: Option<&str>, term: Option<&str>| {
+        let value = |name: &str| if name == "TERM" { term } else { no_color };
+        wants_colour(|name| value(name).map(str::to_owned))
+    };
+    assert!(colour(None, Some("xterm")));
+    assert!(colour(Some(""), Some("vt220")));
+    assert!(!colour(Some("1"), Some("xterm")));
+    assert!(!colour(None, Some("dumb")));
+    assert!(!colour(None, None));
+}

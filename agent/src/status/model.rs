@@ -1,0 +1,349 @@
+//! The status contract: what `vmagent status --json` prints.
+//!
+//! Names and meanings here are relied on from outside. Add fields; never rename or remove one.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::explain::Explain;
+
+/// The version of this contract.
+pub const SCHEMA: u32 = 1;
+
+/// A moment of wall-clock time, in UTC and to the second (RFC 3339).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(#[serde(with = "rfc3339")] pub SystemTime);
+
+impl Timestamp {
+    /// This moment.
+    #[must_use]
+    pub fn now() -> Self {
+        Self(SystemTime::now())
+    }
+
+    /// How long ago it was; zero for a moment still to come.
+    #[must_use]
+    pub fn age(self) -> Duration {
+        SystemTime::now().duration_since(self.0).unwrap_or_default()
+    }
+}
+
+mod rfc3339 {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(time: &SystemTime, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&humantime::format_rfc3339_seconds(*time))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<SystemTime, D::Error> {
+        humantime::parse_rfc3339(&String::deserialize(d)?).map_err(D::Error::custom)
+    }
+}
+
+/// The whole of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The version of the running agent.
+    pub version: String,
+    /// Counts the changes since the agent started.
+    pub generation: u64,
+    /// The sum of the parts.
+    pub health: Health,
+    /// The cloud's name for this machine, where one is known.
+    pub instance_id: Option<String>,
+    /// True when the program on disk is no longer the one that runs.
+    pub restart_pending: bool,
+    /// The vsock side.
+    pub bridge: Bridge,
+    /// The proxy side.
+    pub tunnel: Tunnel,
+    /// Where the tunnel document comes from.
+    pub metadata: Metadata,
+    /// Whether this guest is behind NAT, and how we know.
+    pub nat: Nat,
+    /// What both ways lead to.
+    pub sshd: Sshd,
+    /// The commands that reach this guest now.
+    pub ways_in: Vec<WayIn>,
+}
+
+/// The sum of the parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Health {
+    /// All that should be up is up.
+    Ok,
+    /// Something that should be up is not.
+    Degraded,
+    /// Not everything has been tried yet.
+    Starting,
+}
+
+/// Why something is not up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// A stable kebab-case code.
+    pub code: String,
+    /// What was tried and what came back.
+    pub message: String,
+    /// What a person can do about it.
+    pub advice: String,
+    /// When it was first met in a row.
+    pub since: Timestamp,
+    /// How often it was met in a row.
+    pub count: u64,
+}
+
+impl Fault {
+    /// The record of `error`; one that has the code of `previous` continues its count.
+    pub fn after(previous: Option<&Self>, error: &impl Explain) -> Self {
+        let same = previous.filter(|fault| fault.code == error.code());
+        Self {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+            advice: error.advice(),
+            since: same.map_or_else(Timestamp::now, |fault| fault.since),
+            count: same.map_or(1, |fault| fault.count.saturating_add(1)),
+        }
+    }
+}
+
+/// The slice of the vsock bridge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bridge {
+    /// See [`BridgeState`].
+    pub state: BridgeState,
+    /// Since when.
+    pub since: Timestamp,
+    /// What it listens on: `vsock:22`, `unix:/path`; null when off.
+    pub listen: Option<String>,
+    /// This guest's own context ID, once it is known.
+    pub cid: Option<u32>,
+    /// Connections open now.
+    pub open: u64,
+    /// Connections relayed since the start.
+    pub accepted: u64,
+    /// Connections turned away: a CID that is not allowed, or over a limit.
+    pub refused: u64,
+    /// Where connections came from, the most recent last.
+    pub origins: Vec<OriginCount>,
+    /// Why it is not ready.
+    pub fault: Option<Fault>,
+}
+
+/// The states of the bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BridgeState {
+    /// Listening, and sshd answers behind it.
+    Ready,
+    /// No device, no permission or no sshd yet; retried.
+    Waiting,
+    /// Another listener serves the port.
+    Foreign,
+    /// Switched off in the configuration.
+    Off,
+}
+
+/// The slice of the tunnel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// See [`TunnelState`].
+    pub state: TunnelState,
+    /// Since when.
+    pub since: Timestamp,
+    /// `host:port` of the proxy that is held, or tried.
+    pub proxy: Option<String>,
+    /// The address on the proxy, as it was requested.
+    pub bind: Option<String>,
+    /// The port on the proxy: the one allocated, or the one that the proxy chose.
+    pub port: Option<u16>,
+    /// True when a probe through the proxy's own port came back to this guest.
+    pub proven: bool,
+    /// Attempts since the tunnel was last up.
+    pub attempt: u32,
+    /// The other services that are forwarded.
+    pub forwards: Vec<Forward>,
+    /// When the next attempt is due.
+    pub next_attempt_at: Option<Timestamp>,
+    /// The session's round trip in milliseconds.
+    pub round_trip_ms: Option<f64>,
+    /// When the last probe came back.
+    pub last_probe_at: Option<Timestamp>,
+    /// Channels open now.
+    pub open: u64,
+    /// Channels relayed since the start.
+    pub accepted: u64,
+    /// Where connections came from, the most recent last.
+    pub origins: Vec<OriginCount>,
+    /// Why it is not up.
+    pub fault: Option<Fault>,
+}
+
+/// The states of the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TunnelState {
+    /// Nothing asks for it.
+    Off,
+    /// Dialling, logging in, requesting the forward.
+    Opening,
+    /// The forward is granted; no probe has come back through it yet.
+    Proving,
+    /// The forward is granted and proven, or the proxy forbids probing.
+    Up,
+    /// Logged in; the proxy refuses the port, which is asked for again.
+    PortHeld,
+    /// Between two attempts.
+    Waiting,
+    /// Giving the port back; it may still be held for a moment.
+    Closing,
+}
+
+/// One forward beside the one to sshd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// The address on the proxy, as it was requested.
+    pub bind: String,
+    /// The port on the proxy.
+    pub port: u16,
+    /// The service in this guest.
+    pub to: String,
+    /// True when the proxy granted it.
+    pub granted: bool,
+    /// Why it did not.
+    pub fault: Option<Fault>,
+}
+
+/// How often one origin has connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginCount {
+    /// `cid 2`, or an IP address as the proxy reported it.
+    pub origin: String,
+    /// The address in 127.0.0.0/8 under which sshd sees it.
+    pub seen_as: String,
+    /// Connections since the start.
+    pub accepted: u64,
+}
+
+impl OriginCount {
+    /// How many origins a list keeps.
+    const KEPT: usize = 16;
+
+    /// Counts one connection of `origin`, and forgets the origin seen longest ago when full.
+    pub fn add(list: &mut Vec<Self>, origin: String, seen_as: String) {
+        let before = list.iter().position(|entry| entry.origin == origin);
+        let accepted = before.map_or(0, |index| list.remove(index).accepted);
+        if list.len() == Self::KEPT {
+            list.remove(0);
+        }
+        list.push(Self {
+            origin,
+            seen_as,
+            accepted: accepted.saturating_add(1),
+        });
+    }
+}
+
+/// The slice of the metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// See [`MetadataState`].
+    pub state: MetadataState,
+    /// The source of the document in force.
+    pub source: Option<String>,
+    /// When that document was fetched.
+    pub fetched_at: Option<Timestamp>,
+    /// What the document says that is not understood, key by key.
+    pub warnings: Vec<String>,
+    /// Why the last round failed.
+    pub fault: Option<Fault>,
+}
+
+/// The states of the metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MetadataState {
+    /// The first round has not ended.
+    Looking,
+    /// A source has a document.
+    Found,
+    /// Every source answered, and none has a document.
+    Absent,
+    /// A source failed; the last good document, if any, stays in force.
+    Failed,
+}
+
+/// The slice of the NAT verdict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nat {
+    /// See [`NatVerdict`].
+    pub verdict: NatVerdict,
+    /// The rule that decided, as a sentence.
+    pub rule: String,
+    /// What it decided from.
+    pub inputs: NatInputs,
+}
+
+/// How this guest stands to the Internet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NatVerdict {
+    /// A global address on its own interface.
+    Direct,
+    /// A public address that is mapped to this guest alone.
+    OneToOne,
+    /// Only addresses that nobody outside can dial.
+    Nat,
+    /// Not enough is known.
+    Unknown,
+}
+
+/// What the NAT verdict was decided from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatInputs {
+    /// Addresses of the interfaces that carry a default route.
+    pub addresses: Vec<String>,
+    /// The public address that the metadata names.
+    pub public_address: Option<String>,
+}
+
+/// The slice of sshd.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sshd {
+    /// See [`SshdState`].
+    pub state: SshdState,
+    /// Where it is expected.
+    pub address: String,
+    /// What it said of itself.
+    pub banner: Option<String>,
+    /// Milliseconds from the dial to the banner.
+    pub latency_ms: Option<f64>,
+    /// Why it is not ready.
+    pub fault: Option<Fault>,
+}
+
+/// The states of sshd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SshdState {
+    /// Its banner has been read.
+    Ready,
+    /// It does not answer; retried.
+    Waiting,
+}
+
+/// A command that reaches this guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WayIn {
+    /// `vsock` or `tunnel`.
+    pub via: String,
+    /// What to type, with root as the user.
+    pub command: String,
+}

@@ -1,0 +1,196 @@
+//! The status in plain words, for a person at a console.
+//!
+//! Health first, then what to type, then what is wrong and what to do, then the parts. It renders
+//! what the status says and concludes nothing by itself.
+
+mod parts;
+mod text;
+
+use std::time::{Duration, SystemTime};
+
+use super::model::{
+    Bridge, BridgeState, Fault, Health, MetadataState, SshdState, Status, Timestamp, TunnelState,
+};
+pub use text::printable;
+use text::{Paper, span};
+
+/// Renders `status` as it stands at `now`, in 80 columns; only commands may be longer.
+#[must_use]
+pub fn render(status: &Status, now: SystemTime, colour: bool) -> String {
+    let mut paper = Paper::new(colour);
+    headline(&mut paper, status);
+    ways_in(&mut paper, status);
+    let faults = faults(status);
+    section(&mut paper, "What is wrong", &faults, now, |fault| fault.bad);
+    section(&mut paper, "Worth knowing", &faults, now, |fault| {
+        !fault.bad
+    });
+    notes(&mut paper, status);
+    parts::parts(&mut paper, status, now);
+    parts::connections(&mut paper, status);
+    footer(&mut paper, status);
+    paper.finish()
+}
+
+fn headline(paper: &mut Paper, status: &Status) {
+    let reached = reached(status);
+    let (word, sentence) = match (status.health, reached) {
+        (Health::Ok, true) => ("ok", "this VM can be reached"),
+        (Health::Ok, false) => ("ok", "nothing here asks for a way in"),
+        (Health::Degraded, true) => ("degraded", "this VM can be reached, but not in every way"),
+        (Health::Degraded, false) => ("degraded", "this VM can't be reached"),
+        (Health::Starting, true) => (
+            "starting",
+            "this VM can be reached; not everything has been tried yet",
+        ),
+        (Health::Starting, false) => ("starting", "not everything has been tried yet"),
+    };
+    paper.headline(status.health, word, sentence);
+}
+
+/// Whether there is a way in; the bridge may be one without a command that we know.
+fn reached(status: &Status) -> bool {
+    !status.ways_in.is_empty() || serves(&status.bridge)
+}
+
+fn serves(bridge: &Bridge) -> bool {
+    matches!(bridge.state, BridgeState::Ready | BridgeState::Foreign)
+}
+
+fn ways_in(paper: &mut Paper, status: &Status) {
+    paper.title("Ways in");
+    for way in &status.ways_in {
+        paper.line(&format!("{:<9} ", way.via), &way.command);
+    }
+    let bridge = &status.bridge;
+    if serves(bridge) && !status.ways_in.iter().any(|way| way.via == "vsock") {
+        let listen = bridge.listen.as_deref().unwrap_or("its socket");
+        if listen.starts_with("vsock:") {
+            paper.line(
+                "vsock     ",
+                "ssh root@vsock/CID  (the host knows this VM's CID)",
+            );
+        } else {
+            paper.line("bridge    ", listen);
+        }
+    }
+    if !reached(status) {
+        paper.line("", "none");
+    }
+}
+
+/// A fault and where it belongs.
+struct Found<'a> {
+    part: &'static str,
+    fault: &'a Fault,
+    /// False where the part works all the same.
+    bad: bool,
+    next: Option<Timestamp>,
+}
+
+fn faults(status: &Status) -> Vec<Found<'_>> {
+    let Status {
+        bridge,
+        tunnel,
+        metadata,
+        sshd,
+        ..
+    } = status;
+    let bad_metadata = metadata.state == MetadataState::Failed && status.health == Health::Degraded;
+    // The bridge waits for sshd with sshd's own fault: once is enough.
+    let own = |fault: &&Fault| {
+        let same = |other: &Fault| other.code == fault.code;
+        !sshd.fault.as_ref().is_some_and(same)
+    };
+    [
+        (
+            "bridge",
+            bridge.fault.as_ref().filter(own),
+            bridge.state == BridgeState::Waiting,
+            None,
+        ),
+        (
+            "tunnel",
+            tunnel.fault.as_ref(),
+            tunnel.state != TunnelState::Off,
+            tunnel.next_attempt_at,
+        ),
+        (
+            "sshd",
+            sshd.fault.as_ref(),
+            sshd.state == SshdState::Waiting,
+            None,
+        ),
+        ("metadata", metadata.fault.as_ref(), bad_metadata, None),
+    ]
+    .into_iter()
+    .filter_map(|(part, fault, bad, next)| {
+        Some(Found {
+            part,
+            fault: fault?,
+            bad,
+            next,
+        })
+    })
+    .collect()
+}
+
+fn section(
+    paper: &mut Paper,
+    title: &str,
+    faults: &[Found<'_>],
+    now: SystemTime,
+    wanted: impl Fn(&Found<'_>) -> bool,
+) {
+    for found in faults.iter().filter(|found| wanted(found)) {
+        paper.title(title);
+        let Fault {
+            code,
+            message,
+            advice,
+            since,
+            count,
+        } = found.fault;
+        let label = format!("{:<9} ", found.part);
+        paper.wrapped(&label, message);
+        let mut facts = format!("{code}, for {}", span(age(*since, now)));
+        if *count > 1 {
+            facts += &format!(", {count} times");
+        }
+        if let Some(next) = found.next {
+            facts += &match next.0.duration_since(now) {
+                Ok(wait) if wait > Duration::ZERO => format!("; next attempt in {}", span(wait)),
+                _ => "; next attempt now".to_owned(),
+            };
+        }
+        paper.dim(&facts);
+        paper.wrapped("       -> ", advice);
+    }
+}
+
+fn notes(paper: &mut Paper, status: &Status) {
+    for warning in &status.metadata.warnings {
+        paper.title("Worth knowing");
+        paper.wrapped("document  ", warning);
+    }
+    if status.restart_pending {
+        paper.title("Worth knowing");
+        paper.wrapped(
+            "upgrade   ",
+            "a newer vmagent is installed: systemctl restart vmagent (it cuts open connections)",
+        );
+    }
+}
+
+fn footer(paper: &mut Paper, status: &Status) {
+    let instance = status.instance_id.as_deref();
+    let instance = instance.map_or_else(String::new, |id| format!(" on {id}"));
+    paper.footer(&format!("vmagent {}{instance}", status.version));
+}
+
+fn age(then: Timestamp, now: SystemTime) -> Duration {
+    now.duration_since(then.0).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! The parts one by one, and who came through them.
+
+use std::time::SystemTime;
+
+use super::age;
+use super::text::{Paper, span};
+use crate::status::model::{
+    Bridge, BridgeState, Metadata, MetadataState, NatVerdict, OriginCount, Sshd, SshdState, Status,
+    Tunnel, TunnelState,
+};
+
+/// Origins that are shown for each way in, of those that the status keeps.
+const ORIGINS: usize = 5;
+
+/// Writes a line or two for each part.
+pub(super) fn parts(paper: &mut Paper, status: &Status, now: SystemTime) {
+    paper.title("Parts");
+    for (part, facts) in [
+        ("bridge", bridge(&status.bridge, now)),
+        ("tunnel", tunnel(&status.tunnel, now)),
+        ("sshd", sshd(&status.sshd)),
+        ("metadata", metadata(&status.metadata, now)),
+        ("network", network(status)),
+    ] {
+        paper.wrapped(&format!("{part:<9} "), &facts.join(", "));
+        if part == "tunnel" {
+            for forward in &status.tunnel.forwards {
+                let granted = if forward.granted { "" } else { ": not granted" };
+                let text = format!(
+                    "forward {}:{} to {}{granted}",
+                    forward.bind, forward.port, forward.to
+                );
+                paper.wrapped("          ", &text);
+            }
+        }
+    }
+}
+
+/// Writes who came last, and how sshd's own log calls them.
+pub(super) fn connections(paper: &mut Paper, status: &Status) {
+    for (part, origins) in [
+        ("bridge", &status.bridge.origins),
+        ("tunnel", &status.tunnel.origins),
+    ] {
+        for origin in origins.iter().rev().take(ORIGINS) {
+            paper.title("Connections, the last first");
+            let OriginCount {
+                origin,
+                seen_as,
+                accepted,
+            } = origin;
+            let text = format!("{accepted} from {origin}, whom sshd sees as {seen_as}");
+            paper.wrapped(&format!("{part:<9} "), &text);
+        }
+    }
+}
+
+fn bridge(bridge: &Bridge, now: SystemTime) -> Vec<String> {
+    let listen = bridge.listen.as_deref().unwrap_or("a socket");
+    let since = span(age(bridge.since, now));
+    let mut facts = match bridge.state {
+        BridgeState::Ready => vec![format!("ready for {since}"), listen.to_owned()],
+        BridgeState::Waiting => vec![format!("waiting for {since}"), listen.to_owned()],
+        BridgeState::Foreign => {
+            vec![format!("{listen} is served by another program for {since}")]
+        }
+        BridgeState::Off => return vec!["off in the configuration".to_owned()],
+    };
+    if let Some(cid) = bridge.cid {
+        facts.push(format!("CID {cid}"));
+    }
+    let ours = bridge.state == BridgeState::Ready;
+    if ours || bridge.accepted > 0 || bridge.open > 0 {
+        facts.extend(counts(bridge.open, bridge.accepted));
+    }
+    if bridge.refused > 0 {
+        facts.push(format!("{} refused", bridge.refused));
+    }
+    facts
+}
+
+fn tunnel(tunnel: &Tunnel, now: SystemTime) -> Vec<String> {
+    let since = span(age(tunnel.since, now));
+    let mut facts = vec![match tunnel.state {
+        TunnelState::Off => return vec!["off: nothing asks for it".to_owned()],
+        TunnelState::Opening => format!("being opened for {since}"),
+        TunnelState::Proving => format!("granted, being tried for {since}"),
+        TunnelState::Up if tunnel.proven => format!("up for {since}"),
+        TunnelState::Up => format!("up for {since}, unproven"),
+        TunnelState::PortHeld => {
+            format!("logged in, waiting for its port to become free for {since}")
+        }
+        TunnelState::Waiting => format!("down for {since}"),
+        TunnelState::Closing => "giving the port back".to_owned(),
+    }];
+    facts.extend(tunnel.proxy.clone());
+    if let (Some(bind), Some(port)) = (&tunnel.bind, tunnel.port) {
+        facts.push(format!("port {port} on {bind}"));
+    }
+    if tunnel.state == TunnelState::Up {
+        if let Some(last) = tunnel.last_probe_at {
+            facts.push(format!("proven {} ago", span(age(last, now))));
+        }
+        facts.extend(tunnel.round_trip_ms.map(|ms| format!("{ms:.1} ms")));
+    } else if tunnel.attempt > 1 {
+        facts.push(format!("attempt {}", tunnel.attempt));
+    }
+    if tunnel.state == TunnelState::Up || tunnel.accepted > 0 {
+        facts.extend(counts(tunnel.open, tunnel.accepted));
+    }
+    facts
+}
+
+fn sshd(sshd: &Sshd) -> Vec<String> {
+    let word = match sshd.state {
+        SshdState::Ready => "ready",
+        SshdState::Waiting if sshd.fault.is_some() => "does not answer",
+        SshdState::Waiting => "not tried yet",
+    };
+    let mut facts = vec![word.to_owned(), sshd.address.clone()];
+    if sshd.state == SshdState::Ready {
+        facts.extend(sshd.banner.clone());
+        facts.extend(sshd.latency_ms.map(|ms| format!("{ms:.1} ms")));
+    }
+    facts
+}
+
+fn metadata(metadata: &Metadata, now: SystemTime) -> Vec<String> {
+    let mut facts = vec![
+        match metadata.state {
+            MetadataState::Looking => "looking for a tunnel document",
+            MetadataState::Found => "found a tunnel document",
+            MetadataState::Absent => "no source has a tunnel document",
+            MetadataState::Failed if metadata.source.is_some() => {
+                "failed; the last good document stays"
+            }
+            MetadataState::Failed => "failed",
+        }
+        .to_owned(),
+    ];
+    facts.extend(metadata.source.as_ref().map(|name| format!("from {name}")));
+    if let Some(then) = metadata.fetched_at {
+        facts.push(format!("fetched {} ago", span(age(then, now))));
+    }
+    facts
+}
+
+fn network(status: &Status) -> Vec<String> {
+    let verdict = match status.nat.verdict {
+        NatVerdict::Direct => "a public address of its own",
+        NatVerdict::OneToOne => "a public address mapped to this VM",
+        NatVerdict::Nat => "behind NAT",
+        NatVerdict::Unknown => "unknown",
+    };
+    vec![format!("{verdict}: {}", status.nat.rule)]
+}
+
+fn counts(open: u64, accepted: u64) -> [String; 2] {
+    [format!("{open} open"), format!("{accepted} relayed")]
+}

@@ -1,0 +1,102 @@
+//! What the parts amount to: the health, and the commands that work now.
+
+use std::net::IpAddr;
+
+use super::model::{BridgeState, Health, MetadataState, Status, TunnelState, WayIn};
+
+/// Faults of a metadata service that may simply not be one for us: another cloud's, or none.
+const NO_SERVICE: [&str; 3] = [
+    "metadata-unreachable",
+    "metadata-unfinished",
+    "metadata-http",
+];
+
+/// The sum: what should be up and is not, then what has not been tried yet.
+///
+/// A machine without a metadata service is healthy: that there is none counts against it once a
+/// document has been found, not before.
+pub(super) fn health(status: &Status) -> Health {
+    let Status {
+        bridge,
+        tunnel,
+        metadata,
+        ..
+    } = status;
+    let code = metadata.fault.as_ref().map_or("", |fault| &fault.code);
+    let metadata_lost = metadata.state == MetadataState::Failed
+        && (metadata.source.is_some() || !NO_SERVICE.contains(&code));
+    let tunnel_lost = match tunnel.state {
+        TunnelState::Waiting | TunnelState::PortHeld => true,
+        TunnelState::Opening
+        | TunnelState::Proving
+        | TunnelState::Closing
+        | TunnelState::Off
+        | TunnelState::Up => tunnel.fault.is_some(),
+    };
+    // Where there is no vsock at all, the tunnel is the way in, if it is one.
+    let expected = match (&bridge.fault, tunnel.state) {
+        (Some(fault), TunnelState::Off) => Some(fault),
+        (Some(fault), _) => Some(fault).filter(|fault| fault.code != "vsock-unavailable"),
+        (None, _) => None,
+    };
+    let bridge_lost = bridge.state == BridgeState::Waiting && expected.is_some();
+    if bridge_lost || tunnel_lost || metadata_lost {
+        return Health::Degraded;
+    }
+    let starting = (bridge.state == BridgeState::Waiting && bridge.fault.is_none())
+        || matches!(tunnel.state, TunnelState::Opening | TunnelState::Proving)
+        || metadata.state == MetadataState::Looking;
+    if starting {
+        Health::Starting
+    } else {
+        Health::Ok
+    }
+}
+
+/// The commands that reach this guest now.
+pub(super) fn ways_in(status: &Status) -> Vec<WayIn> {
+    let Status { bridge, tunnel, .. } = status;
+    let mut ways = Vec::new();
+    let served = matches!(bridge.state, BridgeState::Ready | BridgeState::Foreign);
+    let port = bridge
+        .listen
+        .as_deref()
+        .and_then(|listen| listen.strip_prefix("vsock:"));
+    if let (true, Some(port), Some(cid)) = (served, port, bridge.cid) {
+        // The form with a slash is known to every systemd that has a proxy for it (256).
+        let command = match port {
+            "22" => format!("ssh root@vsock/{cid}"),
+            port => format!("ssh -p {port} root@vsock/{cid}"),
+        };
+        let via = "vsock".to_owned();
+        ways.push(WayIn { via, command });
+    }
+    if let (TunnelState::Up, Some(proxy), Some(bind), Some(port)) =
+        (tunnel.state, &tunnel.proxy, &tunnel.bind, tunnel.port)
+    {
+        ways.push(WayIn {
+            via: "tunnel".to_owned(),
+            command: tunnel_command(proxy, bind, port),
+        });
+    }
+    ways
+}
+
+/// A public bind is dialled over the network; any other only from inside the proxy.
+fn tunnel_command(proxy: &str, bind: &str, port: u16) -> String {
+    let address = bind.parse::<IpAddr>().ok();
+    let anywhere = matches!(bind, "" | "*") || address.is_some_and(|ip| ip.is_unspecified());
+    if anywhere {
+        let host = proxy.rsplit_once(':').map_or(proxy, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        return format!("ssh -p {port} root@{host}");
+    }
+    if address.is_some_and(|ip| !ip.is_loopback()) {
+        return format!("ssh -p {port} root@{bind}");
+    }
+    let jump = proxy.strip_suffix(":22").unwrap_or(proxy);
+    format!("ssh -J {jump} -p {port} root@{bind}")
+}
+
+#[cfg(test)]
+mod tests;

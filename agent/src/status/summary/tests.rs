@@ -1,0 +1,133 @@
+use super::*;
+use crate::status::board::Board;
+use crate::status::model::{Fault, Timestamp};
+
+/// A machine on which all is well and nothing is asked of the tunnel.
+fn well() -> Status {
+    let mut status = Board::new("127.0.0.1:22").subscribe().borrow().clone();
+    status.bridge.state = BridgeState::Ready;
+    status.bridge.listen = Some("vsock:22".to_owned());
+    status.bridge.cid = Some(42);
+    status.metadata.state = MetadataState::Absent;
+    status
+}
+
+fn fault(code: &str) -> Option<Fault> {
+    Some(Fault {
+        code: code.to_owned(),
+        message: String::new(),
+        advice: String::new(),
+        since: Timestamp::now(),
+        count: 1,
+    })
+}
+
+fn after(change: impl FnOnce(&mut Status)) -> Health {
+    let mut status = well();
+    change(&mut status);
+    health(&status)
+}
+
+#[test]
+fn what_should_be_up_and_is_not_degrades() {
+    assert_eq!(health(&well()), Health::Ok);
+    assert_eq!(after(|s| s.tunnel.state = TunnelState::Up), Health::Ok);
+    for state in [TunnelState::Waiting, TunnelState::PortHeld] {
+        assert_eq!(after(|s| s.tunnel.state = state), Health::Degraded);
+    }
+    for state in [TunnelState::Opening, TunnelState::Proving] {
+        assert_eq!(after(|s| s.tunnel.state = state), Health::Starting);
+        let again = after(|s| {
+            s.tunnel.state = state;
+            s.tunnel.fault = fault("dial-failed");
+        });
+        assert_eq!(again, Health::Degraded);
+    }
+    for state in [BridgeState::Foreign, BridgeState::Off] {
+        assert_eq!(after(|s| s.bridge.state = state), Health::Ok);
+    }
+    assert_eq!(
+        after(|s| s.metadata.state = MetadataState::Looking),
+        Health::Starting
+    );
+}
+
+#[test]
+fn a_missing_metadata_service_counts_once_a_document_was_found() {
+    for (code, source, expected) in [
+        ("metadata-unreachable", None, Health::Ok),
+        ("metadata-http", None, Health::Ok),
+        ("document-invalid", None, Health::Degraded),
+        ("metadata-unreachable", Some("ec2"), Health::Degraded),
+    ] {
+        let health = after(|s| {
+            s.metadata.state = MetadataState::Failed;
+            s.metadata.fault = fault(code);
+            s.metadata.source = source.map(str::to_owned);
+        });
+        assert_eq!(health, expected, "{code} {source:?}");
+    }
+}
+
+#[test]
+fn without_vsock_the_tunnel_is_enough() {
+    for (code, tunnel, expected) in [
+        ("vsock-unavailable", TunnelState::Up, Health::Ok),
+        ("vsock-unavailable", TunnelState::Off, Health::Degraded),
+        ("vsock-unavailable", TunnelState::Waiting, Health::Degraded),
+        ("sshd-down", TunnelState::Up, Health::Degraded),
+    ] {
+        let health = after(|s| {
+            s.bridge.state = BridgeState::Waiting;
+            s.bridge.fault = fault(code);
+            s.tunnel.state = tunnel;
+        });
+        assert_eq!(health, expected, "{code} {tunnel:?}");
+    }
+}
+
+#[test]
+fn each_way_in_is_a_command() {
+    let commands = |proxy: &str, bind: &str| -> Vec<String> {
+        let mut status = well();
+        status.tunnel.state = TunnelState::Up;
+        status.tunnel.proxy = Some(proxy.to_owned());
+        status.tunnel.bind = Some(bind.to_owned());
+        status.tunnel.port = Some(12345);
+        ways_in(&status)
+            .into_iter()
+            .map(|way| way.command)
+            .collect()
+    };
+    for (proxy, bind, expected) in [
+        (
+            "proxy.example.org:22",
+            "0.0.0.0",
+            "ssh -p 12345 root@proxy.example.org",
+        ),
+        ("[2001:db8::1]:22", "", "ssh -p 12345 root@2001:db8::1"),
+        (
+            "proxy.example.org:22",
+            "localhost",
+            "ssh -J proxy.example.org -p 12345 root@localhost",
+        ),
+        (
+            "proxy.example.org:2222",
+            "web1.vm",
+            "ssh -J proxy.example.org:2222 -p 12345 root@web1.vm",
+        ),
+        (
+            "proxy.example.org:22",
+            "198.51.100.7",
+            "ssh -p 12345 root@198.51.100.7",
+        ),
+    ] {
+        assert_eq!(commands(proxy, bind), ["ssh root@vsock/42", expected]);
+    }
+    let mut odd = well();
+    odd.bridge.listen = Some("vsock:2222".to_owned());
+    assert_eq!(ways_in(&odd)[0].command, "ssh -p 2222 root@vsock/42");
+    let mut down = well();
+    down.bridge.state = BridgeState::Waiting;
+    assert!(ways_in(&down).is_empty());
+}

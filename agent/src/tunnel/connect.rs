@@ -1,0 +1,245 @@
+//! From nothing to a session with a proxy that is the right one: resolve, dial, key exchange.
+//! Each step has its deadline, and its own fault.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::client::{self, Handle};
+use russh::{AlgorithmKind, Preferred, SshId, cipher};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::fault::Fault;
+use super::handler::{Gate, GateError, Incoming};
+use super::timing::Timing;
+use super::wire::{self, Line};
+use crate::metadata::document::Proxy;
+use crate::metadata::host_keys::Offer;
+
+/// How many channels may wait for the session to take them up.
+const INCOMING: usize = 256;
+
+/// A session with a proxy that has proved who it is.
+pub(super) struct Connection {
+    pub(super) handle: Handle<Gate>,
+    /// Cuts the connection when dropped.
+    pub(super) line: Line,
+    /// The proxy's address.
+    pub(super) peer: IpAddr,
+    /// Channels that the proxy opens.
+    pub(super) incoming: mpsc::Receiver<Incoming>,
+    /// Says why the session has ended.
+    pub(super) ended: mpsc::Receiver<Fault>,
+}
+
+/// Connects to `proxy` and lets it prove who it is.
+pub(super) async fn connect(proxy: &Proxy, timing: &Timing) -> Result<Connection, Fault> {
+    let mut refused = None;
+    for offer in proxy.host_keys.offers() {
+        match handshake(proxy, &offer, timing).await {
+            Ok(connection) => return Ok(connection),
+            // It may have the pinned key beside the one that it showed: ask for another kind.
+            Err(Handshake::OtherKey(fault)) => {
+                // What it showed says more than that it has no key of another kind.
+                if !matches!(refused, Some(Fault::HostKeyMismatch { .. })) {
+                    refused = Some(fault);
+                }
+            }
+            Err(Handshake::Failed(fault)) => return Err(fault),
+        }
+    }
+    Err(refused.unwrap_or_else(|| Fault::KexFailed {
+        proxy: proxy.to_string(),
+        detail: "no host key is pinned".to_owned(),
+    }))
+}
+
+async fn dial(proxy: &Proxy, timing: &Timing) -> Result<TcpStream, Fault> {
+    let late = || Fault::DialTimeout {
+        proxy: proxy.to_string(),
+        after: timing.dial,
+    };
+    timeout(timing.dial, async {
+        let unresolved = |detail: String| Fault::NameNotResolved {
+            host: proxy.host.clone(),
+            detail,
+        };
+        let addresses: Vec<SocketAddr> = lookup_host((proxy.host.as_str(), proxy.port))
+            .await
+            .map_err(|error| unresolved(error.to_string()))?
+            .collect();
+        if addresses.is_empty() {
+            return Err(unresolved("it has no address".to_owned()));
+        }
+        race(proxy, addresses, timing.dial_stagger).await
+    })
+    .await
+    .map_err(|_| late())?
+}
+
+/// Connects to the first address that answers; each has a head start over the next.
+async fn race(
+    proxy: &Proxy,
+    addresses: Vec<SocketAddr>,
+    head_start: Duration,
+) -> Result<TcpStream, Fault> {
+    let mut waiting = addresses.into_iter();
+    let mut racing = JoinSet::new();
+    let mut failures = Vec::new();
+    let start = |racing: &mut JoinSet<_>, address: SocketAddr| {
+        racing.spawn(async move { (address, TcpStream::connect(address).await) });
+    };
+    loop {
+        if racing.is_empty() {
+            match waiting.next() {
+                Some(address) => start(&mut racing, address),
+                None => {
+                    let detail = failures.join("; ");
+                    return Err(Fault::DialFailed {
+                        proxy: proxy.to_string(),
+                        detail,
+                    });
+                }
+            }
+        }
+        tokio::select! {
+            Some(Ok((address, result))) = racing.join_next() => match result {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failures.push(format!("{}: {error}", address.ip())),
+            },
+            () = sleep(head_start) => {
+                if let Some(address) = waiting.next() {
+                    start(&mut racing, address);
+                }
+            }
+        }
+    }
+}
+
+enum Handshake {
+    /// The proxy showed a key that is not pinned, or has none of the kind asked for.
+    OtherKey(Fault),
+    Failed(Fault),
+}
+
+async fn handshake(proxy: &Proxy, offer: &Offer, timing: &Timing) -> Result<Connection, Handshake> {
+    let broken = |error: &dyn ToString| Fault::DialFailed {
+        proxy: proxy.to_string(),
+        detail: error.to_string(),
+    };
+    let stream = dial(proxy, timing).await.map_err(Handshake::Failed)?;
+    let peer = stream
+        .peer_addr()
+        .map_err(|error| Handshake::Failed(broken(&error)))?
+        .ip();
+    let (wire, line) = wire::split(stream, timing.keepalive + timing.keepalive_lost)
+        .map_err(|error| Handshake::Failed(broken(&error)))?;
+    let (incoming_in, incoming) = mpsc::channel(INCOMING);
+    let (ended_in, ended) = mpsc::channel(1);
+    let gate = Gate {
+        proxy: proxy.clone(),
+        incoming: incoming_in,
+        ended: ended_in,
+    };
+    let session = client::connect_stream(Arc::new(config(offer)), wire, gate);
+    match timeout(timing.handshake, session).await {
+        Ok(Ok(handle)) => Ok(Connection {
+            handle,
+            line,
+            peer,
+            incoming,
+            ended,
+        }),
+        Ok(Err(GateError::Fault(fault))) => Err(Handshake::OtherKey(fault)),
+        Ok(Err(GateError::Ssh(error))) => Err(failure(proxy, &error, line.arrivals().bytes() == 0)),
+        Err(_) => {
+            let proxy = proxy.to_string();
+            let detail = format!("it did not end within {} s", timing.handshake.as_secs());
+            Err(Handshake::Failed(if line.arrivals().bytes() == 0 {
+                Fault::NoBanner {
+                    proxy,
+                    detail: "it stays silent".to_owned(),
+                }
+            } else {
+                Fault::KexFailed { proxy, detail }
+            }))
+        }
+    }
+}
+
+/// What an error of the library means before the key exchange has ended.
+fn failure(proxy: &Proxy, error: &russh::Error, silent: bool) -> Handshake {
+    let other_key = matches!(
+        error,
+        russh::Error::NoCommonAlgo {
+            kind: AlgorithmKind::Key,
+            ..
+        }
+    );
+    // A first line that is no banner: sshd says "Not allowed at this time" to penalised addresses
+    // and "Exceeded MaxStartups" when it is too busy.
+    let no_banner = silent || matches!(error, russh::Error::Version);
+    let proxy = proxy.to_string();
+    let detail = error.to_string();
+    if other_key {
+        Handshake::OtherKey(Fault::KexFailed { proxy, detail })
+    } else if no_banner {
+        Handshake::Failed(Fault::NoBanner { proxy, detail })
+    } else {
+        Handshake::Failed(Fault::KexFailed { proxy, detail })
+    }
+}
+
+fn config(offer: &Offer) -> client::Config {
+    let mut config = client::Config {
+        client_id: SshId::Standard(concat!("SSH-2.0-vmagent_", env!("CARGO_PKG_VERSION")).into()),
+        preferred: Preferred {
+            key: Cow::Owned(offer.keys.clone()),
+            host_key_certificates: Cow::Owned(offer.certificates.clone()),
+            cipher: Cow::Borrowed(ciphers()),
+            ..Preferred::DEFAULT
+        },
+        // Keepalives are the session's own: the library's stop while it waits for a channel.
+        keepalive_interval: None,
+        inactivity_timeout: None,
+        ..client::Config::default()
+    };
+    // A key exchange that we begin kills a busy session: the library takes no more than two
+    // windows of data between our first packet and the peer's. sshd begins one in time.
+    config.limits.rekey_read_limit = usize::MAX;
+    config.limits.rekey_write_limit = usize::MAX;
+    config.limits.rekey_time_limit = Duration::from_secs(10 * 365 * 86_400);
+    config
+}
+
+/// AES in hardware costs half the processor time of ChaCha20; in software it is slower.
+fn ciphers() -> &'static [cipher::Name] {
+    #[cfg(target_arch = "x86_64")]
+    let hardware = std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let hardware = std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let hardware = false;
+    if hardware {
+        &[
+            cipher::AES_128_GCM,
+            cipher::AES_256_GCM,
+            cipher::CHACHA20_POLY1305,
+            cipher::AES_256_CTR,
+            cipher::AES_128_CTR,
+        ]
+    } else {
+        &[
+            cipher::CHACHA20_POLY1305,
+            cipher::AES_128_GCM,
+            cipher::AES_256_GCM,
+            cipher::AES_256_CTR,
+            cipher::AES_128_CTR,
+        ]
+    }
+}

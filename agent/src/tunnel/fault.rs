@@ -1,0 +1,257 @@
+//! What can go wrong with the tunnel, how fast to try again, and what a person can do.
+
+use std::time::Duration;
+
+use crate::explain::Explain;
+
+/// Why the tunnel is not up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The proxy's name has no address.
+    #[error("{host} does not resolve: {detail}")]
+    NameNotResolved {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        detail: String,
+    },
+    /// No address of the proxy took the connection.
+    #[error("can't connect to {proxy}: {detail}")]
+    DialFailed {
+        /// `host:port`.
+        proxy: String,
+        /// What the kernel said.
+        detail: String,
+    },
+    /// No address of the proxy answered.
+    #[error("{proxy} did not answer within {} s", after.as_secs())]
+    DialTimeout {
+        /// `host:port`.
+        proxy: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The connection was taken, and closed or left silent before an SSH banner came.
+    #[error("{proxy} took the connection but sent no SSH banner: {detail}")]
+    NoBanner {
+        /// `host:port`.
+        proxy: String,
+        /// What happened instead.
+        detail: String,
+    },
+    /// The key exchange did not come to an end.
+    #[error("the key exchange with {proxy} failed: {detail}")]
+    KexFailed {
+        /// `host:port`.
+        proxy: String,
+        /// What happened.
+        detail: String,
+    },
+    /// The proxy proved to hold a key that is not pinned. Nothing was sent to it.
+    #[error("{proxy} shows the host key {offered}, which is not pinned")]
+    HostKeyMismatch {
+        /// `host:port`.
+        proxy: String,
+        /// The kind and fingerprint of what it showed.
+        offered: String,
+    },
+    /// The proxy does not let us in.
+    #[error("{proxy} rejected the login of {user}: {detail}")]
+    AuthRejected {
+        /// `host:port`.
+        proxy: String,
+        /// The account.
+        user: String,
+        /// Which key was offered.
+        detail: String,
+    },
+    /// The login did not come to an end.
+    #[error("logging in to {proxy} did not end within {} s", after.as_secs())]
+    AuthTimeout {
+        /// `host:port`.
+        proxy: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// Logged in, but the forward is refused.
+    #[error(
+        "{proxy} refuses the port {bind}:{port}: it is in use there, or this key may not have it"
+    )]
+    PortHeld {
+        /// `host:port`.
+        proxy: String,
+        /// The address asked for.
+        bind: String,
+        /// The port asked for.
+        port: u16,
+    },
+    /// The forward request was not answered.
+    #[error("{proxy} did not answer the forward request within {} s", after.as_secs())]
+    ForwardTimeout {
+        /// `host:port`.
+        proxy: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The forward is granted, but a probe does not come back through it.
+    #[error("the forward is granted, but {target} does not lead here: {detail}")]
+    NotReachable {
+        /// What was dialled.
+        target: String,
+        /// What happened.
+        detail: String,
+    },
+    /// The probe met another machine.
+    #[error("{target} leads to another machine, which says {banner:?}")]
+    WrongGuest {
+        /// What was dialled.
+        target: String,
+        /// What answered.
+        banner: String,
+    },
+    /// The probe came back, but there is no sshd behind it.
+    #[error("the tunnel leads here, but sshd on {address} does not answer: {detail}")]
+    SshdDown {
+        /// Where it is expected.
+        address: String,
+        /// What happened.
+        detail: String,
+    },
+    /// Nothing arrives any more.
+    #[error("{proxy} has been silent for {} s", after.as_secs())]
+    KeepaliveLost {
+        /// `host:port`.
+        proxy: String,
+        /// How long.
+        after: Duration,
+    },
+    /// The session ended from the other side.
+    #[error("{proxy} ended the session: {detail}")]
+    ClosedByProxy {
+        /// `host:port`.
+        proxy: String,
+        /// With which words.
+        detail: String,
+    },
+    /// A whole attempt took too long, though none of its steps did.
+    #[error("the attempt did not end within {} s", after.as_secs())]
+    AttemptTimeout {
+        /// How long was waited.
+        after: Duration,
+    },
+    /// We ended the session ourselves.
+    #[error("the session was ended by the agent")]
+    Stopped,
+}
+
+/// How fast to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// It may heal by itself.
+    Soon,
+    /// A person has to act; trying more often would only do harm.
+    Slow,
+}
+
+impl Fault {
+    /// How fast to try again after it.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        match self {
+            Self::HostKeyMismatch { .. } | Self::AuthRejected { .. } => Pace::Slow,
+            Self::NameNotResolved { .. }
+            | Self::DialFailed { .. }
+            | Self::DialTimeout { .. }
+            | Self::NoBanner { .. }
+            | Self::KexFailed { .. }
+            | Self::AuthTimeout { .. }
+            | Self::PortHeld { .. }
+            | Self::ForwardTimeout { .. }
+            | Self::NotReachable { .. }
+            | Self::WrongGuest { .. }
+            | Self::SshdDown { .. }
+            | Self::KeepaliveLost { .. }
+            | Self::ClosedByProxy { .. }
+            | Self::AttemptTimeout { .. }
+            | Self::Stopped => Pace::Soon,
+        }
+    }
+}
+
+impl Explain for Fault {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NameNotResolved { .. } => "name-not-resolved",
+            Self::DialFailed { .. } => "dial-failed",
+            Self::DialTimeout { .. } => "dial-timeout",
+            Self::NoBanner { .. } => "no-banner",
+            Self::KexFailed { .. } => "kex-failed",
+            Self::HostKeyMismatch { .. } => "host-key-mismatch",
+            Self::AuthRejected { .. } => "auth-rejected",
+            Self::AuthTimeout { .. } => "auth-timeout",
+            Self::PortHeld { .. } => "port-held",
+            Self::ForwardTimeout { .. } => "forward-timeout",
+            Self::NotReachable { .. } => "not-reachable",
+            Self::WrongGuest { .. } => "wrong-guest",
+            Self::SshdDown { .. } => "sshd-down",
+            Self::KeepaliveLost { .. } => "keepalive-lost",
+            Self::ClosedByProxy { .. } => "closed-by-proxy",
+            Self::AttemptTimeout { .. } => "attempt-timeout",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    fn advice(&self) -> String {
+        match self {
+            Self::NameNotResolved { .. } => {
+                "Check this guest's DNS (resolvectl query), or put an address in the tunnel \
+                 document."
+            }
+            Self::DialFailed { .. } | Self::DialTimeout { .. } => {
+                "Check that the proxy runs and that this guest's network and the firewalls \
+                 between let it connect there."
+            }
+            Self::NoBanner { .. } => {
+                "Check that sshd runs on that port. A busy proxy drops logins over its \
+                 MaxStartups, and OpenSSH 9.8 and later refuse penalised addresses this way."
+            }
+            Self::KexFailed { .. } => {
+                "Check the proxy's Ciphers, KexAlgorithms and HostKeyAlgorithms; its log names \
+                 what was missing."
+            }
+            Self::HostKeyMismatch { .. } => {
+                "If the proxy's key was changed on purpose, put the new one under host_keys in \
+                 the tunnel document; if not, somebody stands between. Nothing was sent to it."
+            }
+            Self::AuthRejected { .. } => {
+                "Check that the proxy's authorized_keys for that account holds this guest's \
+                 public key, or rotate the key in the metadata, which is read again after each \
+                 rejection."
+            }
+            Self::AuthTimeout { .. }
+            | Self::ForwardTimeout { .. }
+            | Self::AttemptTimeout { .. } => {
+                "The proxy or the way there is overloaded; it is tried again."
+            }
+            Self::PortHeld { .. } => {
+                "A stale session frees it by itself (set ClientAliveInterval 15 on the proxy); \
+                 otherwise see who holds it there (ss -ltnp), and compare permitlisten in \
+                 authorized_keys with bind and port, character by character."
+            }
+            Self::NotReachable { .. } => {
+                "Check GatewayPorts clientspecified on the proxy for a public bind, and the \
+                 firewall in front of that port."
+            }
+            Self::WrongGuest { .. } => {
+                "Two guests were given one port, or a clone kept its original's document: \
+                 allocate another port."
+            }
+            Self::SshdDown { .. } => "Start sshd in this guest: systemctl start ssh.",
+            Self::KeepaliveLost { .. } | Self::ClosedByProxy { .. } => {
+                "It is dialled again; if this goes on, look into the proxy's sshd log."
+            }
+            Self::Stopped => "Nothing needs to be done.",
+        }
+        .to_owned()
+    }
+}

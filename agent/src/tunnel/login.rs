@@ -1,0 +1,120 @@
+//! Logging in to the proxy, with a key or with a certificate for it.
+
+use std::sync::Arc;
+
+use russh::client::{AuthResult, Handle};
+use russh::keys::agent::AgentIdentity;
+use russh::keys::ssh_key::Signature;
+use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg};
+use russh::{SendError, Signer};
+use tokio::time::timeout;
+
+use super::connect::Connection;
+use super::fault::Fault;
+use super::handler::Gate;
+use super::timing::Timing;
+use crate::metadata::document::{Login, Proxy};
+
+/// Proves to `proxy` who we are.
+pub(super) async fn log_in(
+    mut connection: Connection,
+    proxy: &Proxy,
+    login: &Login,
+    timing: &Timing,
+) -> Result<Connection, Fault> {
+    let result = timeout(timing.auth, offer_key(&mut connection.handle, proxy, login)).await;
+    match result {
+        Ok(Ok(AuthResult::Success)) => Ok(connection),
+        Ok(Ok(AuthResult::Failure { .. })) => Err(Fault::AuthRejected {
+            proxy: proxy.to_string(),
+            user: proxy.user.clone(),
+            detail: format!("it does not accept {}", describe(login)),
+        }),
+        // The library's error says only that the session is gone; the handler knows why.
+        Ok(Err(error)) => Err(connection.ended.try_recv().unwrap_or(Fault::ClosedByProxy {
+            proxy: proxy.to_string(),
+            detail: error.to_string(),
+        })),
+        Err(_) => Err(Fault::AuthTimeout {
+            proxy: proxy.to_string(),
+            after: timing.auth,
+        }),
+    }
+}
+
+async fn offer_key(
+    handle: &mut Handle<Gate>,
+    proxy: &Proxy,
+    login: &Login,
+) -> Result<AuthResult, LoginError> {
+    let key = &login.key;
+    // Every sshd that still takes RSA keys knows SHA-512 with them (since OpenSSH 7.2).
+    let hash = key.algorithm().is_rsa().then_some(HashAlg::Sha512);
+    match &login.certificate {
+        None => {
+            let key = PrivateKeyWithHashAlg::new(Arc::clone(key), hash);
+            Ok(handle.authenticate_publickey(&proxy.user, key).await?)
+        }
+        Some(certificate) => {
+            let certificate = certificate.clone();
+            handle
+                .authenticate_certificate_with(&proxy.user, certificate, hash, &mut Pen(key))
+                .await
+        }
+    }
+}
+
+fn describe(login: &Login) -> String {
+    let key = format!(
+        "{} {}",
+        login.key.algorithm(),
+        login.key.fingerprint(HashAlg::Sha256)
+    );
+    match &login.certificate {
+        Some(certificate) => format!("the certificate {:?} of {key}", certificate.key_id()),
+        None => key,
+    }
+}
+
+/// Why there is no answer to a login.
+#[derive(Debug, thiserror::Error)]
+enum LoginError {
+    #[error(transparent)]
+    Ssh(#[from] russh::Error),
+    #[error(transparent)]
+    Gone(#[from] SendError),
+    #[error("can't sign: {0}")]
+    Unsigned(#[from] signature::Error),
+}
+
+/// Signs logins by certificate. The library's own way knows one name for RSA certificates only,
+/// the one that stands for SHA-1 and that sshd refuses.
+struct Pen<'a>(&'a PrivateKey);
+
+impl Signer for Pen<'_> {
+    type Error = LoginError;
+
+    /// Returns what is to be signed with the signature after it (RFC 4252, 7).
+    async fn auth_sign(
+        &mut self,
+        _: &AgentIdentity,
+        _: Option<HashAlg>,
+        mut to_sign: Vec<u8>,
+    ) -> Result<Vec<u8>, LoginError> {
+        // With an RSA key this is a signature with SHA-512.
+        let signature: Signature = signature::Signer::try_sign(self.0, &to_sign)?;
+        let algorithm = signature.algorithm().to_string();
+        let mut inner = Vec::new();
+        append(&mut inner, algorithm.as_bytes());
+        append(&mut inner, signature.as_bytes());
+        append(&mut to_sign, &inner);
+        Ok(to_sign)
+    }
+}
+
+/// Appends a string as RFC 4251, 5 has it: its length in four bytes, then its bytes.
+fn append(packet: &mut Vec<u8>, string: &[u8]) {
+    let length = u32::try_from(string.len()).unwrap_or(u32::MAX);
+    packet.extend_from_slice(&length.to_be_bytes());
+    packet.extend_from_slice(string);
+}

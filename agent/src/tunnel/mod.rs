@@ -1,0 +1,28 @@
+//! The reverse tunnel: one SSH session to a proxy that holds a remote forward to our sshd.
+//!
+//! ```text
+//!              wanted, nudge, tick
+//!                      │
+//!   driver ──> machine ┴──> open, close, request, probe ──> session ──> connect, handler, probe
+//!      ^                                                       │
+//!      └──── granted, refused, probed, ended ──────────────────┘
+//! ```
+//!
+//! [`machine`] decides and knows no I/O; [`driver`] feeds it and carries its orders out;
+//! [`show`] says where it stands; [`session`] is one SSH session from dial to death. The names
+//! of what can go wrong are in [`fault`], all durations in [`timing`].
+
+pub mod backoff;
+mod channels;
+mod connect;
+pub mod driver;
+pub mod fault;
+mod handler;
+mod keepalive;
+mod login;
+pub mod machine;
+mod probe;
+mod session;
+mod show;
+pub mod timing;
+mod wire;

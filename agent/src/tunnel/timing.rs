@@ -1,0 +1,78 @@
+//! Every duration of the tunnel, in one place.
+
+use std::time::Duration;
+
+/// The durations; [`Timing::default`] is what ships.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// Resolving a proxy's name and connecting to one of its addresses.
+    pub dial: Duration,
+    /// How long one address has before the next is raced against it (RFC 8305, 8).
+    pub dial_stagger: Duration,
+    /// From the connection to the end of the key exchange.
+    pub handshake: Duration,
+    /// Logging in.
+    pub auth: Duration,
+    /// The answer to a forward request.
+    pub forward: Duration,
+    /// A whole attempt: a backstop behind the deadlines of its steps.
+    pub attempt: Duration,
+    /// Between two keepalives.
+    pub keepalive: Duration,
+    /// A session on which nothing at all has arrived for so long after a keepalive is dead.
+    /// With `keepalive` it makes the longest time in which a dead peer is noticed, 15 s.
+    pub keepalive_lost: Duration,
+    /// The first delay before another attempt; doubled for each one.
+    pub retry_base: Duration,
+    /// The longest delay where the world heals by itself.
+    pub retry_cap: Duration,
+    /// The first delay where a person has to act. sshd penalises failed logins by address,
+    /// which punishes the other guests behind the same NAT.
+    pub slow_base: Duration,
+    /// The longest delay where a person has to act.
+    pub slow_cap: Duration,
+    /// The shortest one: in that time the metadata is read again, and a newer key found.
+    pub slow_floor: Duration,
+    /// A tunnel that has been up for so long is healthy: the delays start over.
+    pub healthy: Duration,
+    /// The first and the longest delay before a held port is asked for again.
+    pub port_held: (Duration, Duration),
+    /// Between two probes while up.
+    pub probe: Duration,
+    /// One probe.
+    pub probe_deadline: Duration,
+    /// The first and the longest delay between probes that fail.
+    pub probe_retry: (Duration, Duration),
+    /// How long a granted forward may stay unproven before the login is done again: sshd reads
+    /// its configuration for each new connection only.
+    pub prove: Duration,
+    /// An orderly end of a session: cancel the forward, say goodbye.
+    pub close: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            dial: Duration::from_secs(10),
+            dial_stagger: Duration::from_millis(250),
+            handshake: Duration::from_secs(15),
+            auth: Duration::from_secs(15),
+            forward: Duration::from_secs(10),
+            attempt: Duration::from_secs(60),
+            keepalive: Duration::from_secs(5),
+            keepalive_lost: Duration::from_secs(10),
+            retry_base: Duration::from_millis(250),
+            retry_cap: Duration::from_secs(30),
+            slow_base: Duration::from_secs(10),
+            slow_cap: Duration::from_secs(300),
+            slow_floor: Duration::from_secs(3),
+            healthy: Duration::from_secs(30),
+            port_held: (Duration::from_secs(1), Duration::from_secs(5)),
+            probe: Duration::from_secs(60),
+            probe_deadline: Duration::from_secs(5),
+            probe_retry: (Duration::from_secs(1), Duration::from_secs(10)),
+            prove: Duration::from_secs(15),
+            close: Duration::from_secs(1),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The TCP connection under a session: read through a buffer, acknowledged at once, counted,
+//! and cut for certain when its owner lets go.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::{SockRef, Socket};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// russh reads each packet in two steps; from this buffer they cost one system call.
+const BUFFER: usize = 64 * 1024;
+
+/// The stream that is given to the SSH library.
+#[derive(Debug)]
+pub(super) struct Wire {
+    reader: BufReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+    arrived: Arrivals,
+}
+
+/// Keeps a connection alive: it is shut down when this is dropped.
+///
+/// russh's own task may outlive its handle and keep the socket open while output is pending.
+#[derive(Debug)]
+pub(super) struct Line {
+    socket: Socket,
+    arrived: Arrivals,
+}
+
+/// Makes a connection ready for a session. Sent bytes that stay unacknowledged for `lost` end it.
+///
+/// # Errors
+/// What the kernel says to a duplicate of the descriptor, or to an option.
+pub(super) fn split(stream: TcpStream, lost: Duration) -> io::Result<(Wire, Line)> {
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_user_timeout(Some(lost))?;
+    let socket = SockRef::from(&stream).try_clone()?;
+    let arrived = Arrivals::default();
+    let (reader, writer) = stream.into_split();
+    let reader = BufReader::with_capacity(BUFFER, reader);
+    Ok((
+        Wire {
+            reader,
+            writer,
+            arrived: arrived.clone(),
+        },
+        Line { socket, arrived },
+    ))
+}
+
+impl Line {
+    /// What has arrived on it: a sign of life.
+    pub(super) fn arrivals(&self) -> Arrivals {
+        self.arrived.clone()
+    }
+}
+
+/// Counts the bytes that have arrived.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Arrivals(Arc<AtomicU64>);
+
+impl Arrivals {
+    /// How many so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let fresh = this.reader.buffer().is_empty();
+        let available = ready!(Pin::new(&mut this.reader).poll_fill_buf(cx))?;
+        if fresh {
+            this.arrived.0.fetch_add(available.len() as u64, Relaxed);
+        }
+        let length = available.len().min(into.remaining());
+        into.put_slice(available.get(..length).unwrap_or_default());
+        Pin::new(&mut this.reader).consume(length);
+        if fresh {
+            // sshd before 10.1 leaves Nagle on for sessions without a terminal, so that every
+            // second small packet waits for our delayed acknowledgement: 40 ms for each new
+            // connection. The kernel forgets this option, so it is set after each read.
+            let stream: &TcpStream = this.reader.get_ref().as_ref();
+            let _ = SockRef::from(stream).set_tcp_quickack(true);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.writer).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer).poll_shutdown(cx)
+    }
+}
