@@ -1,0 +1,199 @@
+//! The rescue path: from the host into the guest with no network between them.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use harness::boot::Boot;
+use harness::failure::Result;
+use harness::guest::{BOOT, Guest, VM, key};
+use harness::image::Image;
+use harness::netns::Namespace;
+
+#[test]
+fn the_host_logs_in_over_vsock() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let guest = Guest::restore(&namespace)?;
+    assert_eq!(
+        guest.ssh("id --user --name; hostname")?,
+        "root\nlocalhost\n"
+    );
+    let status = guest.wait_status("ready bridge", Duration::from_secs(30), |s| {
+        s["bridge"]["state"] == "ready"
+    })?;
+    assert_eq!(status["bridge"]["cid"], 42);
+    assert_eq!(status["bridge"]["listen"], "vsock:22");
+    assert_ne!(status["bridge"]["accepted"], 0);
+    assert_eq!(status["bridge"]["refused"], 0);
+    Ok(())
+}
+
+#[test]
+fn the_host_logs_in_before_and_after_a_reboot() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let guest = Guest::restore(&namespace)?;
+    let boot_id = "cat /proc/sys/kernel/random/boot_id";
+    let before = guest.ssh(boot_id)?;
+    guest.reboot()?;
+    guest.wait_banner(BOOT)?;
+    assert_ne!(guest.ssh(boot_id)?, before);
+    // The generated unit lost the race for the port, as it should.
+    assert_eq!(
+        guest.run("systemctl is-active vmagent.socket vmagent.service")?,
+        "active\nactive\n"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_guest_logs_in_to_itself_over_vsock_where_that_is_allowed() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let guest = Guest::restore(&namespace)?;
+    let login = "ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new vsock/1 -- echo through the bridge";
+    guest.run(
+        "ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
+         cat /root/.ssh/id_ed25519.pub >>/root/.ssh/authorized_keys",
+    )?;
+    assert!(
+        guest.run(login).is_err(),
+        "loopback got in though only the host is allowed"
+    );
+    guest.run("printf '[bridge]\\nallow_cids = [1, 2]\\n' >/etc/vmagent/config.toml; systemctl restart vmagent.service")?;
+    assert_eq!(guest.run(login)?, "through the bridge\n");
+    Ok(())
+}
+
+#[test]
+fn a_neighbour_is_turned_away_and_counted() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let (guest, neighbour) = Guest::restore_pair(&namespace)?;
+    let before = guest.status()?["bridge"]["refused"].clone();
+    assert_eq!(before, 0);
+    neighbour.run("ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")?;
+    // Even with a key that sshd would take.
+    let public = neighbour.run("cat /root/.ssh/id_ed25519.pub")?;
+    guest.run(&format!(
+        "echo '{}' >>/root/.ssh/authorized_keys",
+        public.trim()
+    ))?;
+    let login = "ssh -o BatchMode=yes -o StrictHostKeyChecking=no vsock/42 -- true";
+    let refusal = neighbour
+        .run(login)
+        .expect_err("the neighbour logged in")
+        .to_string();
+    assert!(
+        !refusal.contains("Permission denied"),
+        "sshd saw the neighbour: {refusal}"
+    );
+    let status = guest.status()?;
+    assert_eq!(status["bridge"]["refused"], 1, "{status:#}");
+    let journal = guest.run("journalctl --output=cat --unit=vmagent.service")?;
+    assert!(
+        journal.contains("43"),
+        "the journal does not name the neighbour:\n{journal}"
+    );
+    // The host is not the worse for it.
+    guest.ssh("true").map(drop)
+}
+
+#[test]
+fn big_files_arrive_whole_both_ways() -> Result<()> {
+    const SIZE: usize = 64 << 20;
+    const LIMIT: Duration = Duration::from_secs(180);
+    let namespace = Namespace::new()?;
+    let guest = Guest::restore(&namespace)?;
+    let file = guest.dir().join("file");
+    // Not compressible, not periodic, and the same in every run.
+    let mut state = 1_u64;
+    let content: Vec<u8> = (0..SIZE / 8)
+        .flat_map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state ^ state >> 33).to_le_bytes()
+        })
+        .collect();
+    fs::write(&file, &content)?;
+    let sum = |path: &str| guest.run(&format!("sha256sum <{path}"));
+
+    let mut scp = guest.client.command("scp");
+    scp.arg(&file).arg(format!("{VM}:/var/tmp/scp"));
+    namespace.run(&scp, LIMIT)?;
+    let mut back = guest.client.command("scp");
+    back.arg(format!("{VM}:/var/tmp/scp"))
+        .arg(guest.dir().join("back"));
+    namespace.run(&back, LIMIT)?;
+    assert!(
+        fs::read(guest.dir().join("back"))? == content,
+        "scp from the guest changed the file"
+    );
+
+    let batch = guest.dir().join("batch");
+    fs::write(
+        &batch,
+        format!(
+            "put {} /var/tmp/sftp\nget /var/tmp/sftp {0}.sftp\n",
+            file.display()
+        ),
+    )?;
+    let mut sftp = guest.client.command("sftp");
+    sftp.arg("-b").arg(&batch).arg(VM);
+    namespace.run(&sftp, LIMIT)?;
+    assert!(
+        fs::read(file.with_extension("sftp"))? == content,
+        "sftp from the guest changed the file"
+    );
+
+    let expected = Command::new("sha256sum")
+        .stdin(fs::File::open(&file)?)
+        .output()?
+        .stdout;
+    let expected = String::from_utf8_lossy(&expected);
+    assert_eq!(sum("/var/tmp/scp")?, expected);
+    assert_eq!(sum("/var/tmp/sftp")?, expected);
+    Ok(())
+}
+
+#[test]
+fn an_ssh_agent_is_forwarded() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let guest = Guest::restore(&namespace)?;
+    let socket = guest.dir().join("agent.sock");
+    let mut agent = Command::new("ssh-agent");
+    agent.arg("-D").arg("-a").arg(&socket);
+    let _agent = namespace.spawn(guest.dir(), "ssh-agent", &agent)?;
+    harness::wait::until("ssh-agent", Duration::from_secs(10), || {
+        socket.exists().then_some(())
+    })?;
+    let mut add = Command::new("ssh-add");
+    add.arg(&key()?.path).env("SSH_AUTH_SOCK", &socket);
+    namespace.run(&add, Duration::from_secs(10))?;
+
+    let mut ssh = guest.client.command("ssh");
+    ssh.env("SSH_AUTH_SOCK", &socket);
+    ssh.args([
+        "-A",
+        "-o",
+        "IdentityAgent=SSH_AUTH_SOCK",
+        VM,
+        "--",
+        "ssh-add -L",
+    ]);
+    let keys = namespace.run(&ssh, Duration::from_secs(60))?;
+    assert_eq!(keys.split(' ').nth(1), key()?.public()?.split(' ').nth(1));
+    Ok(())
+}
+
+#[test]
+fn the_disk_boots_by_its_own_loader_and_tells_its_host() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let guest = Boot::new(Image::of("trixie")?)?
+        .firmware()
+        .start(&namespace)?;
+    // As an image is published: an identity of its own, and host keys that are not the image's.
+    assert_eq!(
+        guest.ssh("wc --chars </etc/machine-id; ls /etc/ssh/ssh_host_ed25519_key")?,
+        "33\n/etc/ssh/ssh_host_ed25519_key\n"
+    );
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! The package in a real guest: who serves vsock port 22, before, during and after.
+
+use std::time::Duration;
+
+use harness::failure::Result;
+use harness::guest::{BOOT, Guest, VM};
+use harness::{netns::Namespace, package, process};
+
+/// Who answers on vsock port 22.
+fn listening(guest: &Guest) -> Result<String> {
+    let script = "for unit in vmagent.socket sshd-vsock.socket; do
+         ! systemctl --quiet is-active $unit || echo $unit
+     done";
+    guest.run(script)
+}
+
+#[test]
+fn systemd_serves_the_port_without_vmagent_and_vmagent_with_it() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let guest = Guest::restore(&namespace)?;
+    assert_eq!(listening(&guest)?, "vmagent.socket\n");
+
+    guest.run("dpkg --remove vmagent")?;
+    assert_eq!(listening(&guest)?, "sshd-vsock.socket\n");
+    guest.ssh("true")?;
+
+    // Over the very way that it is about to take: the login outlives it.
+    let mut scp = guest.client.command("scp");
+    scp.arg(package::deb())
+        .arg(format!("{VM}:/var/tmp/vmagent.deb"));
+    namespace.run(&scp, Duration::from_secs(60))?;
+    guest.ssh("dpkg --install /var/tmp/vmagent.deb && echo installed")?;
+    assert_eq!(listening(&guest)?, "vmagent.socket\n");
+    guest.ssh("true")?;
+
+    guest.run("systemctl disable --now vmagent.socket vmagent.service")?;
+    assert_eq!(listening(&guest)?, "sshd-vsock.socket\n");
+    guest.reboot()?;
+    guest.wait_banner(BOOT)?;
+    assert_eq!(listening(&guest)?, "sshd-vsock.socket\n");
+
+    guest.run("systemctl enable --now vmagent.socket vmagent.service")?;
+    assert_eq!(listening(&guest)?, "vmagent.socket\n");
+    guest.reboot()?;
+    guest.wait_banner(BOOT)?;
+    assert_eq!(listening(&guest)?, "vmagent.socket\n");
+    Ok(())
+}
+
+#[test]
+fn the_image_has_the_package_that_is_tested() -> Result<()> {
+    let namespace = Namespace::new()?;
+    let guest = Guest::restore(&namespace)?;
+    let control = process::run(
+        std::process::Command::new("dpkg-deb")
+            .args(["-f"])
+            .arg(package::deb())
+            .arg("Version"),
+    )?;
+    assert_eq!(
+        guest.run("dpkg-query --show --showformat '${Version}\\n' vmagent")?,
+        control
+    );
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! The way in through NAT: a tunnel that the guest holds to a proxy.
+
+use std::io::Read;
+use std::process::Command;
+use std::time::Duration;
+
+use harness::failure::Result;
+use harness::guest::{Guest, key};
+use harness::metadata::Metadata;
+use harness::wait;
+use harness::world::{LOOPBACK, PUBLIC, World};
+
+const UP: Duration = Duration::from_secs(60);
+
+/// Where a person puts the tunnel document.
+const DOCUMENT: &str = "/etc/vmagent/tunnel.yaml";
+
+#[test]
+fn people_log_in_through_the_proxys_port() -> Result<()> {
+    let world = World::new(&[PUBLIC])?;
+    let guest = Guest::restore(&world.namespace)?;
+    world.add_ways(&guest, &key()?)?;
+    guest.write(DOCUMENT, &world.document(PUBLIC)?)?;
+    let status = guest.wait_tunnel(UP)?;
+    assert_eq!(status["tunnel"]["port"], PUBLIC.port);
+    assert_eq!(status["tunnel"]["proven"], true, "{status:#}");
+    assert_eq!(status["nat"]["verdict"], "nat", "{status:#}");
+    assert_eq!(
+        guest
+            .client
+            .run(&world.namespace, "tunnel", "id --user --name")?,
+        "root\n"
+    );
+    Ok(())
+}
+
+#[test]
+fn people_jump_over_the_proxy_to_a_loopback_port() -> Result<()> {
+    let world = World::new(&[LOOPBACK])?;
+    let guest = Guest::restore(&world.namespace)?;
+    world.add_ways(&guest, &key()?)?;
+    guest.write(DOCUMENT, &world.document(LOOPBACK)?)?;
+    guest.wait_tunnel(UP)?;
+    assert_eq!(
+        guest
+            .client
+            .run(&world.namespace, "jump", "id --user --name")?,
+        "root\n"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_attacker_on_the_public_port_locks_nobody_else_out() -> Result<()> {
+    let world = World::new(&[PUBLIC])?;
+    let guest = Guest::restore(&world.namespace)?;
+    world.add_ways(&guest, &key()?)?;
+    guest.write(DOCUMENT, &world.document(PUBLIC)?)?;
+    guest.wait_tunnel(UP)?;
+
+    // What a scanner does: connects, reads the banner, leaves. From 127.0.0.1.
+    let port = ([127, 0, 0, 1], PUBLIC.port).into();
+    let banner = || -> Result<bool> {
+        let mut stream = world.namespace.connect(port)?;
+        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut start = [0; 8];
+        Ok(matches!(stream.read(&mut start), Ok(n) if start[..n].starts_with(b"SSH-2.0")))
+    };
+    let answered = (0..100).filter(|_| banner().unwrap_or(false)).count();
+    assert_ne!(answered, 0, "the attacker never reached sshd");
+    wait::until("penalty for the attacker", Duration::from_secs(30), || {
+        (!banner().unwrap_or(false)).then_some(())
+    })?;
+
+    // While sshd still punishes it, the host and another origin get in.
+    assert_eq!(guest.ssh("echo host")?, "host\n");
+    let mut ssh = guest.client.command("ssh");
+    ssh.args(["-b", "127.0.0.9", "tunnel", "--", "echo other"]);
+    assert_eq!(
+        world.namespace.run(&ssh, Duration::from_secs(60))?,
+        "other\n"
+    );
+    assert!(
+        !banner()?,
+        "sshd had forgiven the attacker: nothing was shown"
+    );
+    Ok(())
+}
+
+#[test]
+fn no_secret_leaves_the_memory_of_the_agent() -> Result<()> {
+    let world = World::new(&[PUBLIC])?;
+    let metadata = Metadata::start(&world.namespace)?;
+    metadata.openstack("i-secret", &world.wrapped(PUBLIC)?);
+    let guest = Guest::restore(&world.namespace)?;
+    guest.run("systemctl reload vmagent.service")?;
+    guest.wait_tunnel(UP)?;
+    guest.run("systemctl reload vmagent.service; systemctl restart vmagent.service")?;
+    guest.wait_tunnel(UP)?;
+
+    let secret = world.secret()?;
+    assert!(secret.len() > 60);
+    let places = [
+        ("the journal", "journalctl --output=verbose --no-pager"),
+        ("status", "vmagent status; vmagent status --json"),
+        (
+            "the environment",
+            "cat /proc/$(systemctl show --value --property=MainPID vmagent.service)/environ",
+        ),
+        (
+            "the command line",
+            "cat /proc/$(systemctl show --value --property=MainPID vmagent.service)/cmdline",
+        ),
+        (
+            "files of the running system",
+            "grep -raF --binary-files=text '' /run /etc /tmp /var 2>/dev/null",
+        ),
+    ];
+    for (place, command) in places {
+        let text = guest.run(&format!("{{ {command}; }} | grep -acF '{secret}' || true"))?;
+        assert_eq!(text, "0\n", "the private key is in {place}");
+    }
+    // All that was ever written to the disk, deleted files too. And the search would find it.
+    let on_disk = |text: &str| -> Result<bool> {
+        guest.run("sync")?;
+        // One byte sequence in a file of any size.
+        let mut grep = Command::new("grep");
+        grep.args(["-qaF", text]).arg(guest.disk());
+        Ok(grep.status()?.success())
+    };
+    assert!(!on_disk(&secret)?, "the private key is on the disk");
+    let canary = format!("{}{}", world.secret()?, "canary");
+    guest.run(&format!("echo '{canary}' >/var/tmp/canary"))?;
+    assert!(on_disk(&canary)?, "the search finds nothing at all");
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! The release binary, run in a namespace with a Unix socket in place of vsock.
+
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::failure::{Context, Failure, Result};
+use crate::netns::Namespace;
+use crate::paths;
+use crate::process::Process;
+
+/// The program under test: the one in the Debian package, or the one that `VMAGENT` names.
+pub fn binary() -> PathBuf {
+    let built = || paths::target().join("deb/release/vmagent");
+    std::env::var_os("VMAGENT").map_or_else(built, PathBuf::from)
+}
+
+/// A running agent. Killed on drop.
+pub struct Agent {
+    process: Process,
+    dir: PathBuf,
+}
+
+impl Agent {
+    /// Starts an agent that keeps its files in `dir`: `bridge.sock`, `status.sock`, and a
+    /// document at `tunnel.yaml`. It looks for sshd on 127.0.0.1:22 of the namespace, and for
+    /// documents in `file` alone, unless `config` says otherwise. `config` maps `[section]`s to
+    /// lines, which are added to the defaults.
+    ///
+    /// # Errors
+    ///
+    /// If it does not serve its status within ten seconds: with its log.
+    pub fn start(namespace: &Arc<Namespace>, dir: &Path, config: &[(&str, &str)]) -> Result<Self> {
+        Self::start_with(namespace, dir, config, &[])
+    }
+
+    /// As [`Agent::start`], with environment variables.
+    ///
+    /// # Errors
+    ///
+    /// As [`Agent::start`].
+    pub fn start_with(
+        namespace: &Arc<Namespace>,
+        dir: &Path,
+        config: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        let path = dir.join("config.toml");
+        fs::write(&path, configuration(dir, config))?;
+        let mut command = Command::new(binary());
+        command
+            .args(["run", "--log-level", "debug", "--config"])
+            .arg(&path);
+        command.envs(environment.iter().copied());
+        let process = namespace.spawn(dir, "vmagent", &command)?;
+        let mut agent = Self {
+            process,
+            dir: dir.to_owned(),
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while let Err(failure) = UnixStream::connect(agent.dir.join("status.sock")) {
+            agent.process.alive()?;
+            if Instant::now() > deadline {
+                return Err(Failure::from(failure).during(agent.log()));
+            }
+            std::thread::yield_now();
+        }
+        Ok(agent)
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The socket that stands in for vsock:22.
+    pub fn bridge(&self) -> PathBuf {
+        self.dir.join("bridge.sock")
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// If it is gone.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) -> Result<()> {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.id())?);
+        Ok(nix::sys::signal::kill(pid, signal)?)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// If it still runs after `limit`.
+    pub fn ends(&mut self, limit: Duration) -> Result<std::process::ExitStatus> {
+        self.process.wait(limit)
+    }
+
+    /// Its status now.
+    ///
+    /// # Errors
+    ///
+    /// If it does not answer: with its log.
+    pub fn status(&self) -> Result<Value> {
+        self.wait_for("any status", Duration::from_secs(10), |_| true)
+    }
+
+    /// Waits until `condition` holds for its status, and returns that status. It hears of each
+    /// change as the agent makes it.
+    ///
+    /// # Errors
+    ///
+    /// After `limit`: with the last status and its log.
+    pub fn wait_for(
+        &self,
+        what: &str,
+        limit: Duration,
+        condition: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let deadline = Instant::now() + limit;
+        let stream = UnixStream::connect(self.dir.join("status.sock")).during(self.log())?;
+        let mut reader = BufReader::new(stream);
+        let mut last = Value::Null;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let late = || {
+                Failure::new(format!(
+                    "no {what} within {limit:?}; the status: {last:#}\n{}",
+                    self.log()
+                ))
+            };
+            if left.is_zero() {
+                return Err(late());
+            }
+            reader.get_ref().set_read_timeout(Some(left))?;
+            let mut line = String::new();
+            match reader.read_line(&mut line) {
+                Ok(0) => return Err(Failure::new(format!("the agent ended:\n{}", self.log()))),
+                Ok(_) => {
+                    let status: Value = serde_json::from_str(&line).during(&line)?;
+                    if condition(&status) {
+                        return Ok(status);
+                    }
+                    last = status;
+                }
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return Err(late());
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// Waits until the tunnel is in a state.
+    ///
+    /// # Errors
+    ///
+    /// As [`Agent::wait_for`].
+    pub fn tunnel(&self, state: &str, limit: Duration) -> Result<Value> {
+        self.wait_for(&format!("tunnel.state {state}"), limit, |status| {
+            status["tunnel"]["state"] == state
+        })
+    }
+
+    /// Waits until the tunnel shows a fault.
+    ///
+    /// # Errors
+    ///
+    /// As [`Agent::wait_for`].
+    pub fn tunnel_fault(&self, code: &str, limit: Duration) -> Result<Value> {
+        self.wait_for(&format!("tunnel.fault {code}"), limit, |status| {
+            status["tunnel"]["fault"]["code"] == code
+        })
+    }
+
+    /// Runs `vmagent status` on it, with these arguments.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be started.
+    pub fn ask(&self, arguments: &[&str]) -> Result<Output> {
+        let socket = self.dir.join("status.sock");
+        Ok(Command::new(binary())
+            .arg("status")
+            .arg("--socket")
+            .arg(socket)
+            .args(arguments)
+            .output()?)
+    }
+
+    /// Writes the tunnel document and waits for nothing: the agent notices by itself.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn write_document(&self, document: &str) -> Result<()> {
+        write_document(&self.dir, document)
+    }
+}
+
+/// Writes the tunnel document of an agent that will be started in `dir`, as one step.
+///
+/// # Errors
+///
+/// If the file can't be written.
+pub fn write_document(dir: &Path, document: &str) -> Result<()> {
+    let path = dir.join("tunnel.yaml");
+    let fresh = dir.join(".tunnel.yaml.new");
+    fs::write(&fresh, document)?;
+    Ok(fs::rename(&fresh, &path)?)
+}
+
+fn configuration(dir: &Path, changes: &[(&str, &str)]) -> String {
+    let dir = dir.display();
+    let defaults = [
+        ("bridge", format!("listen = \"unix:{dir}/bridge.sock\"")),
+        (
+            "metadata",
+            format!("file = \"{dir}/tunnel.yaml\"\nsources = [\"file\"]"),
+        ),
+        ("tunnel", "when = \"always\"".to_owned()),
+        ("status", format!("socket = \"{dir}/status.sock\"")),
+    ];
+    let mut text = String::new();
+    for (section, lines) in defaults {
+        let mut lines: Vec<String> = lines.lines().map(str::to_owned).collect();
+        for (_, change) in changes.iter().filter(|(name, _)| *name == section) {
+            let key = change
+                .split('=')
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned();
+            lines.retain(|line| line.split('=').next().map(str::trim) != Some(&key));
+            lines.push((*change).to_owned());
+        }
+        text += &format!("[{section}]\n{}\n", lines.join("\n"));
+    }
+    text
+}

@@ -1,0 +1,241 @@
+//! A real OpenSSH server with its own keys and configuration, in a namespace.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+
+use crate::failure::{Context, Failure, Result};
+use crate::netns::Namespace;
+use crate::process::Process;
+use crate::ssh::Key;
+use crate::{process, wait};
+
+/// The account that tunnels log in to: one that every Debian has, and nobody uses.
+pub const TUNNEL_USER: &str = "nobody";
+
+/// A server. Killed on drop; [`Sshd::stop`] and [`Sshd::start`] for a while.
+pub struct Sshd {
+    /// Where it listens.
+    pub address: SocketAddr,
+    namespace: Arc<Namespace>,
+    dir: PathBuf,
+    process: Option<Process>,
+}
+
+impl Sshd {
+    /// Starts a server on `address` that keeps its files in `dir`, which must be there.
+    /// `config` is added to its configuration, and goes before all else.
+    ///
+    /// # Errors
+    ///
+    /// If it does not listen within ten seconds: with its log.
+    pub fn new(
+        namespace: &Arc<Namespace>,
+        dir: &Path,
+        address: SocketAddr,
+        config: &str,
+    ) -> Result<Self> {
+        // Where sshd puts its unprivileged half; a running service has it made by systemd.
+        fs::create_dir_all("/run/sshd")?;
+        for kind in ["ed25519", "ecdsa", "rsa"] {
+            make_key(&dir.join(format!("host_{kind}")), kind)?;
+        }
+        let mut text = format!("{config}\n");
+        let _ = writeln!(
+            text,
+            "ListenAddress {} \nPort {}",
+            address.ip(),
+            address.port()
+        );
+        for kind in ["ed25519", "ecdsa", "rsa"] {
+            let _ = writeln!(
+                text,
+                "HostKey {}",
+                dir.join(format!("host_{kind}")).display()
+            );
+        }
+        let _ = writeln!(text, "AuthorizedKeysFile {}/authorized_keys", dir.display());
+        // The directories of a test belong to it alone, but /tmp above them to everybody.
+        let _ = writeln!(
+            text,
+            "StrictModes no\nPidFile none\nUsePAM no\nLogLevel VERBOSE"
+        );
+        let _ = writeln!(
+            text,
+            "Subsystem sftp internal-sftp\nPasswordAuthentication no"
+        );
+        fs::write(dir.join("sshd_config"), text)?;
+        fs::write(dir.join("authorized_keys"), "")?;
+        let mut server = Self {
+            address,
+            namespace: Arc::clone(namespace),
+            dir: dir.to_owned(),
+            process: None,
+        };
+        server.start()?;
+        Ok(server)
+    }
+
+    /// The configuration that the documentation recommends for a proxy.
+    pub fn proxy_config() -> String {
+        format!(
+            "Match User {TUNNEL_USER}\n    AllowTcpForwarding yes\n    \
+             AllowStreamLocalForwarding no\n    MaxSessions 0\n    \
+             GatewayPorts clientspecified\n    PermitTTY no\n    X11Forwarding no\n    \
+             AllowAgentForwarding no\n    ClientAliveInterval 15\n    ClientAliveCountMax 3\n\
+             Match all"
+        )
+    }
+
+    /// Lets this public key in, with these options of `authorized_keys`.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn authorize(&self, options: &str, public: &str) -> Result<()> {
+        let path = self.dir.join("authorized_keys");
+        let text = fs::read_to_string(&path)?;
+        fs::write(&path, format!("{text}{options} {public}\n")).during(path.display())
+    }
+
+    /// Lets nobody in any more.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn revoke_all(&self) -> Result<()> {
+        Ok(fs::write(self.dir.join("authorized_keys"), "")?)
+    }
+
+    /// Its public host key of a kind: `ed25519`, `ecdsa` or `rsa`.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn host_key(&self, kind: &str) -> Result<String> {
+        Key {
+            path: self.dir.join(format!("host_{kind}")),
+        }
+        .public()
+    }
+
+    /// The SHA-256 fingerprint of a host key.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn fingerprint(&self, kind: &str) -> Result<String> {
+        let path = self.dir.join(format!("host_{kind}.pub"));
+        let printed = process::run(Command::new("ssh-keygen").arg("-lf").arg(path))?;
+        let word = printed.split_whitespace().nth(1).map(str::to_owned);
+        word.ok_or_else(|| Failure::new(format!("no fingerprint in {printed:?}")))
+    }
+
+    /// The directory with its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What it logged since it was last started.
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    /// The id of its listening process.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    /// The processes of its sessions.
+    ///
+    /// # Errors
+    ///
+    /// If /proc can't be read.
+    pub fn sessions(&self) -> Result<Vec<Pid>> {
+        let mut parents = HashMap::new();
+        for entry in fs::read_dir("/proc")? {
+            let Ok(id) = entry?.file_name().to_string_lossy().parse::<i32>() else {
+                continue;
+            };
+            // The name, in parentheses, may have spaces in it. A process may be gone by now.
+            let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            let parent = stat
+                .rsplit(')')
+                .next()
+                .and_then(|rest| rest.split_whitespace().nth(1));
+            if let Some(parent) = parent.and_then(|word| word.parse::<i32>().ok()) {
+                parents.insert(id, parent);
+            }
+        }
+        let listener = i32::try_from(self.id().unwrap_or_default())?;
+        let ours = |id: &i32| {
+            let mut up = parents.get(id);
+            while up.is_some_and(|parent| *parent != listener) {
+                up = up.and_then(|parent| parents.get(parent));
+            }
+            up.is_some()
+        };
+        Ok(parents
+            .keys()
+            .filter(|id| ours(id))
+            .map(|id| Pid::from_raw(*id))
+            .collect())
+    }
+
+    /// Kills the listener; sessions that it has taken live on, as they do when a service restarts.
+    pub fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Starts it again with the same keys and configuration.
+    ///
+    /// # Errors
+    ///
+    /// If it does not listen within ten seconds: with its log.
+    pub fn start(&mut self) -> Result<()> {
+        let mut command = Command::new("/usr/sbin/sshd");
+        command
+            .args(["-D", "-e", "-f"])
+            .arg(self.dir.join("sshd_config"));
+        let mut process = self.namespace.spawn(&self.dir, "sshd", &command)?;
+        wait::until("listening sshd", Duration::from_secs(10), || {
+            process.alive().err().map(Err).or_else(|| {
+                process
+                    .log()
+                    .contains("Server listening on")
+                    .then_some(Ok(()))
+            })
+        })
+        .and_then(|result| result)
+        .map_err(|failure| failure.during(process.log()))?;
+        self.process = Some(process);
+        Ok(())
+    }
+}
+
+/// Makes a key pair of a kind that `ssh-keygen -t` knows, unless it is there.
+///
+/// # Errors
+///
+/// What ssh-keygen says.
+pub fn make_key(path: &Path, kind: &str) -> Result<Key> {
+    if !path.exists() {
+        let mut command = Command::new("ssh-keygen");
+        command
+            .args(["-q", "-t", kind, "-N", "", "-C", "vmagent-test", "-f"])
+            .arg(path);
+        process::run(&mut command)?;
+    }
+    Ok(Key {
+        path: path.to_owned(),
+    })
+}

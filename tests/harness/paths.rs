@@ -1,0 +1,51 @@
+//! Where things are in the repository and its build directory.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::failure::{Failure, Result};
+
+/// The top of the repository.
+pub fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_owned)
+        .unwrap_or_default()
+}
+
+/// The build directory, where images, tools and saved guests are too.
+pub fn target() -> PathBuf {
+    top().join("target")
+}
+
+/// A program that `tests/setup` built.
+///
+/// # Errors
+///
+/// If it is not there.
+pub fn tool(name: &str) -> Result<PathBuf> {
+    let path = target().join("tools/bin").join(name);
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(Failure::new(format!(
+            "no {}: run tests/setup",
+            path.display()
+        )))
+    }
+}
+
+/// A program of this package, built with the one that is running.
+///
+/// # Errors
+///
+/// If it is not there.
+pub fn helper(name: &str) -> Result<PathBuf> {
+    let exe = env::current_exe()?;
+    exe.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join(name))
+        .find(|path| path.exists())
+        .ok_or_else(|| Failure::new(format!("no {name} beside {}", exe.display())))
+}

@@ -1,0 +1,16 @@
+//! The promises of vmagent, each proven against real peers.
+
+mod bad_input;
+mod bridge;
+mod cloud_init;
+mod guest_login;
+mod guest_package;
+mod guest_sources;
+mod guest_tunnel;
+mod images;
+mod packages;
+mod status;
+mod transfer;
+mod trust;
+mod tunnel;
+mod units;

@@ -1,0 +1,287 @@
+//! The units, under a real systemd of either generation.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use harness::caller::{self, Caller};
+use harness::package;
+use harness::pid1::{Debian, Machine, Plan};
+use harness::wait;
+use serde_json::Value;
+
+/// The exposure that `systemd-analyze security` may find at most, times ten.
+const EXPOSURE: u32 = 15;
+
+/// A machine that is not booted, with the package in its image.
+fn plan(debian: Debian) -> Plan {
+    let plan = Plan::new(debian)
+        .share(package::deb())
+        .script("dpkg --install /run/host/*.deb");
+    caller::on_unix_socket(plan)
+}
+
+#[test]
+fn systemd_understands_them_and_finds_little_exposed() {
+    for debian in Debian::ALL {
+        let machine = plan(debian).boot();
+        let units = "vmagent.socket vmagent.service vmagent-inputs.socket vmagent-inputs@x.service";
+        assert_eq!(
+            machine.check(&format!("systemd-analyze verify {units} 2>&1")),
+            "",
+            "{debian:?}"
+        );
+        for unit in ["vmagent.service", "vmagent-inputs@.service"] {
+            machine.check(&format!(
+                "systemd-analyze security --offline=true --threshold={EXPOSURE} {unit}"
+            ));
+        }
+    }
+}
+
+#[test]
+fn it_runs_in_its_sandbox() {
+    for debian in Debian::ALL {
+        // A device that stands in for vsock, to see that it is let in, and only for reading.
+        let machine = plan(debian)
+            .script("mknod -m 666 /dev/vsock c 1 3; touch /dev/other")
+            .boot();
+        assert_eq!(
+            machine.property("vmagent.service", "NRestarts"),
+            "0",
+            "{}",
+            machine.journal()
+        );
+        let pid = machine.property("vmagent.service", "MainPID");
+        let status = machine.check(&format!("cat /proc/{pid}/status"));
+        let field = |name: &str| {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap();
+            line.trim().to_owned()
+        };
+        let vmagent = machine.check("id -u vmagent");
+        assert_eq!(field("Uid:"), [vmagent.as_str(); 4].join("\t"));
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+            assert_eq!(u64::from_str_radix(&field(set), 16), Ok(0), "{set}");
+        }
+        assert_eq!(
+            (field("NoNewPrivs:").as_str(), field("Seccomp:").as_str()),
+            ("1", "2")
+        );
+        assert_eq!(
+            machine.property("vmagent.service", "OOMScoreAdjust"),
+            "-900"
+        );
+        assert_eq!(machine.property("vmagent.service", "LimitNOFILE"), "65536");
+        assert_eq!(machine.property("vmagent.service", "LimitCORE"), "0");
+        assert_eq!(machine.check("stat -c %U:%a /run/vmagent"), "vmagent:755");
+
+        let inside =
+            |script: &str| machine.run(&format!("nsenter -t {pid} -m -- sh -c '{script}'"));
+        assert!(
+            inside("test -c /dev/vsock && ! test -e /dev/other")
+                .status
+                .success()
+        );
+        assert!(
+            !inside("touch /etc/x || touch /var/x || touch /home/x")
+                .status
+                .success()
+        );
+    }
+}
+
+#[test]
+fn it_needs_no_vsock_device() {
+    let machine = plan(Debian::Bookworm).boot();
+    assert!(!machine.path("/dev/vsock").exists());
+    assert_eq!(machine.property("vmagent.service", "SubState"), "running");
+}
+
+/// One pull of the root-only files.
+fn pull(machine: &Machine) -> Vec<u8> {
+    let mut stream = UnixStream::connect(machine.path("/run/vmagent-inputs.sock")).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    // Nothing is asked; whoever waits for a question must not be left waiting.
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn root_only_inputs_reach_it_whenever_they_appear() {
+    let files = [
+        "/etc/vmagent/tunnel.yaml",
+        "/run/cloud-init/combined-cloud-config.json",
+        "/var/lib/cloud/instance/cloud-config.txt",
+        "/var/lib/cloud/instance/vendor-cloud-config.txt",
+        "/var/lib/cloud/instance/vendor2-cloud-config.txt",
+    ];
+    for debian in Debian::ALL {
+        let machine = plan(debian).boot();
+        // What is passed on of a file, in base64; nothing if there is no such file.
+        let passed_on = |file: &str| {
+            let answer: Value = serde_json::from_slice(&pull(&machine)).unwrap();
+            let entry = &answer[file.rsplit('/').next().unwrap()];
+            match entry["state"].as_str() {
+                Some("present") => Some(entry["base64"].as_str().unwrap_or_default().to_owned()),
+                Some("absent") => None,
+                _ => panic!("{answer}\n{}", machine.journal()),
+            }
+        };
+        for file in files {
+            assert_eq!(passed_on(file), None, "{debian:?}: {file}");
+            machine.check(&format!(
+                "umask 077; mkdir -p $(dirname {file}); echo about {file} >{file}"
+            ));
+            let expected = machine.check(&format!("base64 --wrap=0 {file}"));
+            assert_eq!(passed_on(file), Some(expected), "{debian:?}: {file}");
+        }
+        let first = files[0];
+        machine.check(&format!(": >{first}"));
+        assert_eq!(passed_on(first).as_deref(), Some(""), "empty is not absent");
+
+        // systemd takes no more than a megabyte. The answer is empty then, and the next is right.
+        machine.check(&format!("head -c 2000000 /dev/zero >{first}"));
+        assert_eq!(pull(&machine).len(), 0);
+        machine.check(&format!("rm {first}"));
+        assert_eq!(passed_on(first), None);
+
+        let stranger = machine.run(
+            "setpriv --reuid=nobody --clear-groups python3 -c '
+import socket; socket.socket(socket.AF_UNIX).connect(\"/run/vmagent-inputs.sock\")'",
+        );
+        assert!(String::from_utf8_lossy(&stranger.stderr).contains("Permission denied"));
+        assert_eq!(machine.check("systemctl --failed --no-legend"), "");
+    }
+}
+
+/// What systemd 256 and later generate in a VM, with another address.
+const GENERATOR: &str = r#"#!/bin/sh
+mkdir "$1/sockets.target.wants"
+ln -s ../sshd-vsock.socket "$1/sockets.target.wants/"
+printf '[Socket]\nListenStream=@bridge\nAccept=yes\n' >"$1/sshd-vsock.socket"
+printf '[Service]\nExecStart=-/bin/echo systemd\nStandardInput=socket\n' >"$1/sshd-vsock@.service"
+"#;
+
+fn with_generator(debian: Debian) -> Plan {
+    plan(debian).file(
+        "/etc/systemd/system-generators/sshd-vsock",
+        0o755,
+        GENERATOR,
+    )
+}
+
+/// Waits until this one answers on the port.
+fn answers(machine: &Machine, who: &str) {
+    let answer = || {
+        caller::greeting(machine)
+            .ok()
+            .filter(|line| line.starts_with(who))
+    };
+    if let Err(failure) = wait::until(who, Duration::from_secs(10), answer) {
+        panic!("{failure}\n{}", machine.journal());
+    }
+    assert_eq!(machine.check("systemctl --failed --no-legend"), "");
+}
+
+#[test]
+fn enabled_it_takes_the_port_over_and_disabled_it_gives_it_back() {
+    const UNITS: &str = "vmagent.socket vmagent.service";
+    for debian in Debian::ALL {
+        // From boot on.
+        let machine = with_generator(debian).boot();
+        answers(&machine, "SSH-2.0-");
+        machine.check(&format!("systemctl disable --quiet --now {UNITS}"));
+        answers(&machine, "systemd");
+        machine.check(&format!("systemctl enable --quiet --now {UNITS}"));
+        answers(&machine, "SSH-2.0-");
+        for harmless in [
+            "systemctl restart vmagent.socket",
+            "systemctl start sshd-vsock.socket",
+            "systemctl restart sshd-vsock.socket",
+            "systemctl start sockets.target",
+            "systemctl isolate multi-user.target",
+        ] {
+            machine.check(harmless);
+            answers(&machine, "SSH-2.0-");
+        }
+        machine.check("dpkg --remove vmagent");
+        answers(&machine, "systemd");
+
+        let machine = with_generator(debian)
+            .script(&format!("systemctl disable {UNITS}"))
+            .boot();
+        answers(&machine, "systemd");
+    }
+}
+
+#[test]
+fn neither_a_crash_nor_a_bad_configuration_is_the_end() {
+    for debian in Debian::ALL {
+        let machine = plan(debian).boot();
+        let restarts = || {
+            machine
+                .property("vmagent.service", "NRestarts")
+                .parse::<u32>()
+                .unwrap()
+        };
+        let caller = Caller::start(&machine);
+        for count in 1..=3 {
+            machine.check("systemctl kill --signal=KILL vmagent.service");
+            wait::until("restart", Duration::from_secs(10), || {
+                (restarts() == count && caller::greeting(&machine).is_ok()).then_some(())
+            })
+            .unwrap();
+        }
+        let calls = caller.stop();
+        assert!(calls.refused == 0 && calls.cut <= 3, "{calls:?}");
+
+        // Connections that wait must not drive a process round that can't start; and when a
+        // person mends the file, nothing else is needed.
+        let config = machine.path("/etc/vmagent/config.toml");
+        let good = std::fs::read_to_string(&config).unwrap();
+        let bad = good.clone() + "\nnonsense = 1\n";
+        std::fs::File::create(&config)
+            .unwrap()
+            .write_all(bad.as_bytes())
+            .unwrap();
+        let broken = Instant::now();
+        machine.run("systemctl restart vmagent.service");
+        let waiting = Caller::start(&machine);
+        let three = || (restarts() >= 3).then_some(());
+        wait::until("three attempts", Duration::from_secs(20), three).unwrap();
+        assert!(
+            broken.elapsed() > Duration::from_secs(2),
+            "it is driven round"
+        );
+        assert!(machine.journal().contains("status=78"));
+        assert_eq!(machine.property("vmagent.socket", "ActiveState"), "active");
+        std::fs::write(&config, good).unwrap();
+        answers(&machine, "SSH-2.0-");
+        let calls = waiting.stop();
+        assert!(calls.refused == 0 && calls.cut == 0, "{calls:?}");
+    }
+}
+
+#[test]
+fn what_hangs_is_restarted() {
+    let machine = plan(Debian::Trixie)
+        .file(
+            "/etc/systemd/system/vmagent.service.d/soon.conf",
+            0o644,
+            "[Service]\nWatchdogSec=2\n",
+        )
+        .boot();
+    machine.check("systemctl kill --signal=STOP vmagent.service");
+    wait::until("restart", Duration::from_secs(20), || {
+        (machine.property("vmagent.service", "NRestarts") == "1").then_some(())
+    })
+    .unwrap();
+    answers(&machine, "SSH-2.0-");
+}
