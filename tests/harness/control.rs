@@ -20,8 +20,6 @@ const UNIT: &str = r#"[Unit]
 Description=Root shell of the test harness
 DefaultDependencies=no
 After=sysinit.target
-Conflicts=shutdown.target
-Before=shutdown.target
 StartLimitIntervalSec=0
 
 [Service]

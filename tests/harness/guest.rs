@@ -173,9 +173,10 @@ impl Guest {
     /// If it does not come back.
     pub fn reboot(&self) -> Result<()> {
         let device = self.vsock.generation();
-        self.run("systemctl --no-block reboot")?;
-        let down = lock(&self.qemu).wait(COMMAND);
-        self.examined(down.during("the guest goes down for a reboot"))?;
+        // A guest that is quick to go down takes the answer with it.
+        let asked = self.run("systemctl --no-block reboot");
+        let down = lock(&self.qemu).wait(BOOT);
+        self.examined(down.during(format!("the guest goes down for a reboot ({asked:?})")))?;
         wait::until("vsock device for the next boot", COMMAND, || {
             (self.vsock.generation() != device).then_some(())
         })?;
