@@ -31,7 +31,10 @@ use crate::pulse::Monitor;
 use crate::relay::dial::Dialer;
 use crate::sshd;
 use crate::status::{board::Board, server};
-use crate::tunnel::{driver::Driver, timing::Timing};
+use crate::tunnel::{
+    driver::{Driver, Wanted},
+    timing::Timing,
+};
 
 /// How many nudges may wait; one more would say nothing new.
 const NUDGES: usize = 4;
@@ -85,7 +88,7 @@ async fn serve(config: &Config, inherited: Vec<Inherited>) -> io::Result<()> {
     let inputs = metadata::run(config.clone(), board.metadata(), rereads, document, facts);
     tasks.spawn(until(stop.clone(), inputs));
 
-    let (wanted_in, wanted) = watch::channel(None);
+    let (wanted_in, wanted) = watch::channel(Wanted::default());
     let desire = Desire {
         documents,
         facts: known,
@@ -96,10 +99,12 @@ async fn serve(config: &Config, inherited: Vec<Inherited>) -> io::Result<()> {
     };
     tasks.spawn(until(stop.clone(), desire.run()));
 
-    let (nudge, nudges) = mpsc::channel(NUDGES);
+    let (nudge, news) = mpsc::channel(NUDGES);
+    let (_restored, restores) = watch::channel(0);
     let driver = Driver {
         wanted,
-        nudges,
+        news,
+        restores,
         rejected: reread.clone(),
         sshd: config.sshd,
         dialer,

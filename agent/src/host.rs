@@ -4,10 +4,12 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::ifaddrs::getifaddrs;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::unix::AsyncFd;
 
@@ -116,6 +118,21 @@ nix::ioctl_read_bad!(
     u32
 );
 
+/// Whether one of this machine's interfaces has `address`; true if the kernel does not tell.
+#[must_use]
+pub fn has_address(address: IpAddr) -> bool {
+    let Ok(mut entries) = getifaddrs() else {
+        return true;
+    };
+    entries.any(|entry| {
+        let own = entry.address.and_then(|own| {
+            let v4 = own.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| own.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        });
+        own == Some(address.to_canonical())
+    })
+}
+
 /// The cloud's name for this machine, as cloud-init noted it down.
 #[must_use]
 pub fn instance_id() -> Option<String> {
@@ -156,6 +173,13 @@ mod tests {
     #[test]
     fn this_program_has_not_been_replaced() {
         assert!(!restart_pending());
+    }
+
+    #[test]
+    fn an_address_is_known_by_its_interface() {
+        // Every address in 127.0.0.0/8 answers, but one is on the interface.
+        assert!(has_address([127, 0, 0, 1].into()));
+        assert!(!has_address([192, 0, 2, 1].into()));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod host;
 pub mod logging;
 pub mod metadata;
 pub mod nat;
+pub mod news;
 pub mod origin;
 pub mod pulse;
 pub mod relay;

@@ -13,6 +13,7 @@ use crate::metadata::document::{Document, TunnelSpec, When};
 use crate::nat;
 use crate::status::board::Slice;
 use crate::status::model;
+use crate::tunnel::driver::Wanted;
 
 /// Between two looks at the network.
 const LOOK: Duration = Duration::from_secs(30);
@@ -24,7 +25,7 @@ pub(super) struct Desire {
     pub(super) when: Option<When>,
     pub(super) nat: Slice<model::Nat>,
     pub(super) instance_id: Slice<Option<String>>,
-    pub(super) wanted: watch::Sender<Option<Arc<TunnelSpec>>>,
+    pub(super) wanted: watch::Sender<Wanted>,
 }
 
 impl Desire {
@@ -34,7 +35,8 @@ impl Desire {
         loop {
             let document = self.documents.borrow_and_update().clone();
             let facts = self.facts.borrow_and_update().clone();
-            let wanted = self.decide(document.as_deref(), facts, &mut doubts);
+            let spec = self.decide(document.as_deref(), facts, &mut doubts);
+            let wanted = Wanted { spec, epoch: 0 };
             let changed = self.wanted.send_if_modified(|before| {
                 let changed = *before != wanted;
                 before.clone_from(&wanted);
@@ -42,7 +44,7 @@ impl Desire {
             });
             if changed {
                 info!(
-                    wanted = wanted.is_some(),
+                    wanted = self.wanted.borrow().spec.is_some(),
                     "what is wanted of the tunnel has changed"
                 );
             }
@@ -74,7 +76,7 @@ impl Desire {
         // A live tunnel is not given up for a network that is just being set up anew.
         let explicit = self.when.unwrap_or(spec.when) != When::Auto;
         *doubts += 1;
-        let live = self.wanted.borrow().as_ref() == Some(&spec);
+        let live = self.wanted.borrow().spec.as_ref() == Some(&spec);
         (live && !explicit && *doubts < 2).then_some(spec)
     }
 }

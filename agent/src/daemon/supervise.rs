@@ -11,6 +11,7 @@ use tracing::{error, info};
 
 use crate::host;
 use crate::metadata::Nudge;
+use crate::news::News;
 use crate::pulse::Monitor;
 use crate::status::board::Slice;
 use crate::status::model::{Health, Status};
@@ -43,7 +44,7 @@ pub(super) struct Supervisor {
     /// Makes the metadata be read again.
     pub(super) reread: mpsc::Sender<Nudge>,
     /// Makes the tunnel be tried again.
-    pub(super) nudge: mpsc::Sender<()>,
+    pub(super) nudge: mpsc::Sender<News>,
 }
 
 impl Supervisor {
@@ -62,7 +63,7 @@ impl Supervisor {
                     info!("told to reload: reading the metadata again");
                     // One that waits already says the same.
                     let _ = self.reread.try_send(Nudge::Reload);
-                    let _ = self.nudge.try_send(());
+                    let _ = self.nudge.try_send(News::Asked);
                 }
                 Ok(()) = self.status.changed() => {
                     let now = summary(&self.status.borrow_and_update());

@@ -148,6 +148,7 @@ fn blank(sshd: &str) -> Status {
             proven: false,
             attempt: 0,
             forwards: Vec::new(),
+            proxies: Vec::new(),
             next_attempt_at: None,
             round_trip_ms: None,
             last_probe_at: None,

@@ -170,6 +170,8 @@ pub struct Tunnel {
     pub attempt: u32,
     /// The other services that are forwarded.
     pub forwards: Vec<Forward>,
+    /// The proxies, in the order in which they are tried.
+    pub proxies: Vec<ProxyRecord>,
     /// When the next attempt is due.
     pub next_attempt_at: Option<Timestamp>,
     /// The session's round trip in milliseconds.
@@ -215,9 +217,34 @@ pub struct Forward {
     pub port: u16,
     /// The service in this guest.
     pub to: String,
+    /// See [`ForwardState`].
+    pub state: ForwardState,
     /// True when the proxy granted it.
     pub granted: bool,
     /// Why it did not.
+    pub fault: Option<Fault>,
+}
+
+/// The states of a forward beside the one to sshd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardState {
+    /// The proxy has not answered, or there is no session to ask it on.
+    Asking,
+    /// Granted.
+    Up,
+    /// Somebody else has the port; it is asked for again.
+    PortHeld,
+    /// The proxy's rules do not allow it; asked for again at the next login.
+    Denied,
+}
+
+/// What a proxy last met with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyRecord {
+    /// `host:port`.
+    pub proxy: String,
+    /// Why the tunnel is not up there, or did not stay up; null when it is, or was not tried.
     pub fault: Option<Fault>,
 }
 

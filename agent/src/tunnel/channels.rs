@@ -95,6 +95,11 @@ impl Channels {
         }
     }
 
+    /// Whether no channel is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Waits until all channels have ended.
     pub(super) async fn drain(&mut self) {
         while self.open.join_next().await.is_some() {}

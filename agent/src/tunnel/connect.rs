@@ -2,7 +2,7 @@
 //! Each step has its deadline, and its own fault.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +28,6 @@ pub(super) struct Connection {
     pub(super) handle: Handle<Gate>,
     /// Cuts the connection when dropped.
     pub(super) line: Line,
-    /// The proxy's address.
-    pub(super) peer: IpAddr,
     /// Channels that the proxy opens.
     pub(super) incoming: mpsc::Receiver<Incoming>,
     /// Says why the session has ended.
@@ -132,10 +130,6 @@ async fn handshake(proxy: &Proxy, offer: &Offer, timing: &Timing) -> Result<Conn
         detail: error.to_string(),
     };
     let stream = dial(proxy, timing).await.map_err(Handshake::Failed)?;
-    let peer = stream
-        .peer_addr()
-        .map_err(|error| Handshake::Failed(broken(&error)))?
-        .ip();
     let (wire, line) = wire::split(stream, timing.keepalive + timing.keepalive_lost)
         .map_err(|error| Handshake::Failed(broken(&error)))?;
     let (incoming_in, incoming) = mpsc::channel(INCOMING);
@@ -150,7 +144,6 @@ async fn handshake(proxy: &Proxy, offer: &Offer, timing: &Timing) -> Result<Conn
         Ok(Ok(handle)) => Ok(Connection {
             handle,
             line,
-            peer,
             incoming,
             ended,
         }),

@@ -8,24 +8,41 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use super::fault::Fault;
-use super::machine::{Input, Machine, Order, Probe};
+use super::machine::{Input, Machine, Order, Probe, State};
+use super::scout::{self, Candidate};
 use super::session::{self, Ask, Plan, Told};
 use super::show;
 use super::timing::Timing;
 use crate::metadata::{self, document::TunnelSpec};
+use crate::news::News;
 use crate::pulse::Pulse;
 use crate::relay::dial::Dialer;
 use crate::status::board::Slice;
 use crate::status::model::{self, Timestamp};
 
+/// How many sessions may end with their last connection; the oldest makes room for one more.
+const RETIRED: usize = 4;
+
+/// The tunnel that is wanted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
+    /// Null when none is.
+    pub spec: Option<Arc<TunnelSpec>>,
+    /// How many restores from a snapshot were known when its document was read.
+    pub epoch: u64,
+}
+
 /// Holds the tunnel that is wanted.
 pub struct Driver {
     /// The tunnel that is wanted now.
-    pub wanted: watch::Receiver<Option<Arc<TunnelSpec>>>,
+    pub wanted: watch::Receiver<Wanted>,
     /// News from outside that make an attempt worthwhile.
-    pub nudges: mpsc::Receiver<()>,
+    pub news: mpsc::Receiver<News>,
+    /// Counts restores from a snapshot: what was read before may be another machine's.
+    pub restores: watch::Receiver<u64>,
     /// Told when a proxy rejects our login: the metadata may have a newer key.
     pub rejected: mpsc::Sender<metadata::Nudge>,
     /// Where sshd is expected.
@@ -40,12 +57,24 @@ pub struct Driver {
     pub pulse: Pulse,
 }
 
-/// The session that there is.
-struct Live {
+/// A session that runs; it is cut when this is dropped.
+pub(super) struct Live {
     task: JoinHandle<Fault>,
     asks: mpsc::Sender<Ask>,
-    told: mpsc::Receiver<Told>,
+    pub(super) told: mpsc::Receiver<Told>,
     stop: CancellationToken,
+}
+
+impl Live {
+    /// Asks it for something; a session with no room for it is busy with the same.
+    pub(super) fn ask(&self, ask: Ask) {
+        let _ = self.asks.try_send(ask);
+    }
+
+    /// Waits until it has ended, and says why.
+    pub(super) async fn end(&mut self) -> Fault {
+        (&mut self.task).await.unwrap_or(Fault::Stopped)
+    }
 }
 
 impl Drop for Live {
@@ -54,99 +83,256 @@ impl Drop for Live {
     }
 }
 
+/// The sessions that there are.
+#[derive(Default)]
+struct Sessions {
+    /// The one that the machine knows.
+    live: Option<Live>,
+    scouting: Option<JoinHandle<Result<Candidate, Fault>>>,
+    /// The one to switch to.
+    candidate: Option<Candidate>,
+    /// Those that end with their last connection.
+    retired: Vec<Live>,
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        self.stop_scouting();
+    }
+}
+
+/// What the driver waits for.
+enum Event {
+    Input(Input),
+    Told(Told),
+    Scouted(Result<Candidate, Fault>),
+    Wanted,
+    News(News),
+    Restored,
+}
+
 impl Driver {
     /// Runs until `stop`; then the port is given back before this returns.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut machine = Machine::new(self.timing.clone(), fastrand::Rng::new());
-        let mut live: Option<Live> = None;
+        let mut sessions = Sessions::default();
         let mut spec = None;
         self.wanted.mark_changed();
-        while let Some(input) = self.next(&machine, &mut live, &stop).await {
-            match &input {
-                Input::Wanted(_) => spec = self.wanted.borrow_and_update().clone(),
-                Input::Ended(fault) => {
-                    live = None;
-                    if matches!(fault, Fault::AuthRejected { .. }) {
-                        // One that waits already says the same.
-                        let _ = self.rejected.try_send(metadata::Nudge::AuthFault);
+        while let Some(event) = self.next(&machine, &mut sessions, &stop).await {
+            let input = match event {
+                Event::Input(input) => input,
+                Event::Told(told) => match self.take(told) {
+                    Some(input) => input,
+                    None => continue,
+                },
+                Event::Scouted(result) => sessions.scouted(result),
+                Event::Wanted => {
+                    spec = self.effective();
+                    Input::Wanted(spec.as_ref().map_or(0, |spec| spec.proxies.len()))
+                }
+                Event::News(news) => {
+                    sessions.check(news);
+                    Input::Nudge
+                }
+                Event::Restored => {
+                    spec = self.effective();
+                    if spec.is_some() || matches!(machine.state(), State::Idle) {
+                        continue;
                     }
+                    info!("restored from a snapshot: the session is cut, as it may be another's");
+                    // Without a byte: the other machine has the same keys and the same counters.
+                    sessions = Sessions::default();
+                    machine.step(Instant::now(), Input::Wanted(0));
+                    Input::Ended(Fault::Stopped)
                 }
-                Input::Probed(Probe::Answered) => {
-                    self.slice
-                        .update(|slice| slice.last_probe_at = Some(Timestamp::now()));
-                }
-                Input::Granted(_)
-                | Input::Refused(_)
-                | Input::Probed(_)
-                | Input::Nudge
-                | Input::Tick => {}
-            }
-            let before = machine.state().clone();
-            let order = machine.step(Instant::now(), input);
-            show::publish(&self.slice, &before, &machine, spec.as_deref());
-            if let Some(order) = order {
-                self.obey(order, &mut live, spec.as_ref());
-            }
+            };
+            self.step(&mut machine, &mut sessions, spec.as_ref(), input);
         }
-        if let Some(mut live) = live {
-            live.stop.cancel();
-            // A little more than the session allows itself.
-            let _ = timeout(3 * self.timing.close, &mut live.task).await;
+        sessions.stop(3 * self.timing.close).await;
+    }
+
+    fn step(
+        &self,
+        machine: &mut Machine,
+        sessions: &mut Sessions,
+        spec: Option<&Arc<TunnelSpec>>,
+        input: Input,
+    ) {
+        if matches!(input, Input::Ended(_)) {
+            sessions.live = None;
+        }
+        if matches!(input, Input::Ended(_) | Input::Wanted(_)) {
+            sessions.stop_scouting();
+        }
+        if let Input::Ended(Fault::AuthRejected { .. }) = input {
+            // One that waits already says the same.
+            let _ = self.rejected.try_send(metadata::Nudge::AuthFault);
+        }
+        let before = machine.state().clone();
+        let met = show::met(&before, &input);
+        let order = machine.step(Instant::now(), input);
+        show::publish(&self.slice, &before, met, machine, spec.map(AsRef::as_ref));
+        if let Some(order) = order {
+            self.obey(order, sessions, spec);
         }
     }
 
-    /// The next input; none when it is time to stop.
+    /// What is wanted, unless it was read before this machine was restored.
+    fn effective(&mut self) -> Option<Arc<TunnelSpec>> {
+        let restores = *self.restores.borrow_and_update();
+        let wanted = self.wanted.borrow_and_update();
+        (wanted.epoch >= restores)
+            .then(|| wanted.spec.clone())
+            .flatten()
+    }
+
+    /// The next event; none when it is time to stop.
     async fn next(
         &mut self,
         machine: &Machine,
-        live: &mut Option<Live>,
+        sessions: &mut Sessions,
         stop: &CancellationToken,
-    ) -> Option<Input> {
+    ) -> Option<Event> {
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return None,
                 () = self.pulse.answer() => {}
-                Ok(()) = self.wanted.changed() => {
-                    let proxies = self.wanted.borrow().as_ref().map_or(0, |spec| spec.proxies.len());
-                    return Some(Input::Wanted(proxies));
-                }
-                input = news(live) => return Some(input),
-                Some(()) = self.nudges.recv() => return Some(Input::Nudge),
-                () = at(machine.deadline()) => return Some(Input::Tick),
+                Ok(()) = self.restores.changed() => return Some(Event::Restored),
+                Ok(()) = self.wanted.changed() => return Some(Event::Wanted),
+                event = hear(&mut sessions.live) => return Some(event),
+                result = scouted(&mut sessions.scouting) => return Some(Event::Scouted(result)),
+                Some(news) = self.news.recv() => return Some(Event::News(news)),
+                () = at(machine.deadline()) => return Some(Event::Input(Input::Tick)),
             }
         }
     }
 
-    fn obey(&self, order: Order, live: &mut Option<Live>, spec: Option<&Arc<TunnelSpec>>) {
+    /// Shows what a session tells, or makes it an input.
+    fn take(&self, told: Told) -> Option<Input> {
+        match told {
+            Told::Granted(port) => Some(Input::Granted(port)),
+            Told::Refused { fault, shared } => Some(Input::Refused { fault, shared }),
+            Told::Probed(probe) => {
+                if probe == Probe::Answered {
+                    self.slice
+                        .update(|slice| slice.last_probe_at = Some(Timestamp::now()));
+                }
+                Some(Input::Probed(probe))
+            }
+            Told::Forwards(forwards) => {
+                self.slice.update(|slice| slice.forwards = forwards);
+                None
+            }
+            Told::RoundTrip(time) => {
+                self.slice.update(|slice| slice.round_trip_ms = time);
+                None
+            }
+        }
+    }
+
+    fn obey(&self, order: Order, sessions: &mut Sessions, spec: Option<&Arc<TunnelSpec>>) {
         match order {
-            Order::Open(index) => {
-                let proxy = spec.and_then(|spec| spec.proxies.get(index));
-                if let (Some(spec), Some(proxy)) = (spec, proxy) {
-                    let plan = Plan {
-                        spec: Arc::clone(spec),
-                        proxy: proxy.clone(),
-                        sshd: self.sshd,
-                        dialer: self.dialer.clone(),
-                        timing: self.timing.clone(),
-                        slice: self.slice.clone(),
-                    };
-                    *live = Some(open(plan));
+            Order::Open(index) => sessions.live = self.plan(spec, index).map(open),
+            Order::Scout(index) => {
+                sessions.stop_scouting();
+                let plan = self.plan(spec, index);
+                sessions.scouting = plan.map(|plan| tokio::spawn(scout::run(plan)));
+            }
+            Order::Switch => {
+                if let Some(forwards) = sessions.switch() {
+                    self.slice.update(|slice| slice.forwards = forwards);
                 }
             }
-            // The session is busy with the same if there is no room.
-            Order::Request => drop(live.as_ref().map(|live| live.asks.try_send(Ask::Request))),
-            Order::Probe => drop(live.as_ref().map(|live| live.asks.try_send(Ask::Probe))),
+            Order::Request => sessions.ask(Ask::Request),
+            Order::Probe => sessions.ask(Ask::Probe),
             Order::Close => {
-                if let Some(live) = live {
+                if let Some(live) = &sessions.live {
                     live.stop.cancel();
                 }
             }
         }
     }
+
+    fn plan(&self, spec: Option<&Arc<TunnelSpec>>, index: usize) -> Option<Plan> {
+        Some(Plan {
+            spec: Arc::clone(spec?),
+            proxy: spec?.proxies.get(index)?.clone(),
+            sshd: self.sshd,
+            dialer: self.dialer.clone(),
+            timing: self.timing.clone(),
+            slice: self.slice.clone(),
+        })
+    }
 }
 
-fn open(plan: Plan) -> Live {
+impl Sessions {
+    fn ask(&self, ask: Ask) {
+        if let Some(live) = &self.live {
+            live.ask(ask);
+        }
+    }
+
+    /// Has the live session see whether it still stands, after news that may have cost it.
+    fn check(&self, news: News) {
+        self.ask(Ask::CheckAddress);
+        if news == News::Woken {
+            self.ask(Ask::CheckPeer);
+        }
+    }
+
+    fn stop_scouting(&mut self) {
+        self.candidate = None;
+        if let Some(scouting) = self.scouting.take() {
+            scouting.abort();
+        }
+    }
+
+    fn scouted(&mut self, result: Result<Candidate, Fault>) -> Input {
+        self.scouting = None;
+        Input::Scouted(result.map(|candidate| {
+            let known = (candidate.port, candidate.proof.clone());
+            self.candidate = Some(candidate);
+            known
+        }))
+    }
+
+    /// The candidate carries the tunnel from now on; returns its forwards.
+    fn switch(&mut self) -> Option<Vec<model::Forward>> {
+        let candidate = self.candidate.take()?;
+        if let Some(mut old) = self.live.replace(candidate.live) {
+            old.ask(Ask::Retire);
+            // What it tells is of no interest any more.
+            old.told.close();
+            self.retired.retain(|retired| !retired.task.is_finished());
+            if self.retired.len() == RETIRED {
+                self.retired.remove(0);
+            }
+            self.retired.push(old);
+        }
+        Some(candidate.forwards)
+    }
+
+    /// Ends all of them in an orderly way, within `time`.
+    async fn stop(&mut self, time: std::time::Duration) {
+        self.stop_scouting();
+        let all: Vec<_> = self
+            .live
+            .take()
+            .into_iter()
+            .chain(self.retired.drain(..))
+            .collect();
+        all.iter().for_each(|live| live.stop.cancel());
+        let _ = timeout(time, async {
+            for mut live in all {
+                live.end().await;
+            }
+        })
+        .await;
+    }
+}
+
+pub(super) fn open(plan: Plan) -> Live {
     let (asks, asked) = mpsc::channel(4);
     let (tell, told) = mpsc::channel(4);
     let stop = CancellationToken::new();
@@ -160,21 +346,29 @@ fn open(plan: Plan) -> Live {
 }
 
 /// What the session says next; what it has said before it ended comes before its end.
-async fn news(live: &mut Option<Live>) -> Input {
+async fn hear(live: &mut Option<Live>) -> Event {
     let Some(live) = live else {
         return std::future::pending().await;
     };
     match live.told.recv().await {
-        Some(Told::Granted(port)) => Input::Granted(port),
-        Some(Told::Refused(fault)) => Input::Refused(fault),
-        Some(Told::Probed(probe)) => Input::Probed(probe),
-        None => Input::Ended((&mut live.task).await.unwrap_or(Fault::Stopped)),
+        Some(told) => Event::Told(told),
+        None => Event::Input(Input::Ended(live.end().await)),
     }
 }
 
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline.into()).await,
+async fn scouted(
+    scouting: &mut Option<JoinHandle<Result<Candidate, Fault>>>,
+) -> Result<Candidate, Fault> {
+    match scouting {
+        Some(task) => task.await.unwrap_or(Err(Fault::Stopped)),
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a moment; for ever if there is none.
+pub(super) async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
         None => std::future::pending().await,
     }
 }

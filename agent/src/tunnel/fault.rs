@@ -1,5 +1,6 @@
 //! What can go wrong with the tunnel, how fast to try again, and what a person can do.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::explain::Explain;
@@ -73,11 +74,34 @@ pub enum Fault {
         /// How long was waited.
         after: Duration,
     },
-    /// Logged in, but the forward is refused.
-    #[error(
-        "{proxy} refuses the port {bind}:{port}: it is in use there, or this key may not have it"
-    )]
+    /// Logged in, but somebody else has the port, as far as the proxy lets us see.
+    #[error("{proxy} refuses {bind}:{port}: {detail}")]
     PortHeld {
+        /// `host:port`.
+        proxy: String,
+        /// The address asked for.
+        bind: String,
+        /// The port asked for.
+        port: u16,
+        /// How that is known.
+        detail: &'static str,
+    },
+    /// Logged in, and nobody has the port, but this key may not have it either.
+    #[error("{proxy} does not let this key have {bind}:{port}, though nobody listens there")]
+    ForwardDenied {
+        /// `host:port`.
+        proxy: String,
+        /// The address asked for.
+        bind: String,
+        /// The port asked for.
+        port: u16,
+    },
+    /// Logged in, and no forward of any kind is allowed.
+    #[error(
+        "{proxy} forwards nothing for this key: neither {bind}:{port} to us, though nobody \
+         listens there, nor a connection of ours to that port"
+    )]
+    ForwardingDisabled {
         /// `host:port`.
         proxy: String,
         /// The address asked for.
@@ -133,6 +157,14 @@ pub enum Fault {
         /// With which words.
         detail: String,
     },
+    /// This guest no longer has the address that the session was opened from.
+    #[error("this guest has lost the address {address}, from which it had reached {proxy}")]
+    AddressGone {
+        /// `host:port`.
+        proxy: String,
+        /// The address.
+        address: IpAddr,
+    },
     /// A whole attempt took too long, though none of its steps did.
     #[error("the attempt did not end within {} s", after.as_secs())]
     AttemptTimeout {
@@ -158,7 +190,10 @@ impl Fault {
     #[must_use]
     pub fn pace(&self) -> Pace {
         match self {
-            Self::HostKeyMismatch { .. } | Self::AuthRejected { .. } => Pace::Slow,
+            Self::HostKeyMismatch { .. }
+            | Self::AuthRejected { .. }
+            | Self::ForwardDenied { .. }
+            | Self::ForwardingDisabled { .. } => Pace::Slow,
             Self::NameNotResolved { .. }
             | Self::DialFailed { .. }
             | Self::DialTimeout { .. }
@@ -172,6 +207,7 @@ impl Fault {
             | Self::SshdDown { .. }
             | Self::KeepaliveLost { .. }
             | Self::ClosedByProxy { .. }
+            | Self::AddressGone { .. }
             | Self::AttemptTimeout { .. }
             | Self::Stopped => Pace::Soon,
         }
@@ -190,12 +226,15 @@ impl Explain for Fault {
             Self::AuthRejected { .. } => "auth-rejected",
             Self::AuthTimeout { .. } => "auth-timeout",
             Self::PortHeld { .. } => "port-held",
+            Self::ForwardDenied { .. } => "forward-denied",
+            Self::ForwardingDisabled { .. } => "forwarding-disabled",
             Self::ForwardTimeout { .. } => "forward-timeout",
             Self::NotReachable { .. } => "not-reachable",
             Self::WrongGuest { .. } => "wrong-guest",
             Self::SshdDown { .. } => "sshd-down",
             Self::KeepaliveLost { .. } => "keepalive-lost",
             Self::ClosedByProxy { .. } => "closed-by-proxy",
+            Self::AddressGone { .. } => "address-gone",
             Self::AttemptTimeout { .. } => "attempt-timeout",
             Self::Stopped => "stopped",
         }
@@ -238,6 +277,16 @@ impl Explain for Fault {
                  otherwise see who holds it there (ss -ltnp), and compare permitlisten in \
                  authorized_keys with bind and port, character by character."
             }
+            Self::ForwardDenied { .. } => {
+                "Compare permitlisten in the key's line of authorized_keys, and PermitListen in \
+                 sshd_config, with bind and port, character by character; ports below 1024 are \
+                 for root alone. The proxy reads them at each login."
+            }
+            Self::ForwardingDisabled { .. } => {
+                "Check AllowTcpForwarding and DisableForwarding in the proxy's sshd_config, and \
+                 that the key's line of authorized_keys has port-forwarding after restrict. If \
+                 its permitlisten and permitopen are for another port, so should the document be."
+            }
             Self::NotReachable { .. } => {
                 "Check GatewayPorts clientspecified on the proxy for a public bind, and the \
                  firewall in front of that port."
@@ -250,6 +299,7 @@ impl Explain for Fault {
             Self::KeepaliveLost { .. } | Self::ClosedByProxy { .. } => {
                 "It is dialled again; if this goes on, look into the proxy's sshd log."
             }
+            Self::AddressGone { .. } => "It is dialled again from the address that there is now.",
             Self::Stopped => "Nothing needs to be done.",
         }
         .to_owned()

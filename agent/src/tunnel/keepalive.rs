@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::Handle;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use super::fault::Fault;
 use super::handler::Gate;
+use super::session::Told;
 use super::timing::Timing;
 use super::wire::Arrivals;
-use crate::status::board::Slice;
-use crate::status::model::Tunnel;
 
 /// Asks for a sign of life again and again; returns when none comes.
 ///
@@ -22,7 +22,7 @@ pub(super) async fn watch(
     arrivals: Arrivals,
     proxy: String,
     timing: Timing,
-    slice: Slice<Tunnel>,
+    tell: mpsc::Sender<Told>,
 ) -> Fault {
     loop {
         sleep(timing.keepalive).await;
@@ -30,7 +30,8 @@ pub(super) async fn watch(
         tokio::select! {
             answer = handle.send_ping() => {
                 let round_trip = answer.is_ok().then(|| milliseconds(sent.elapsed()));
-                slice.update(|tunnel| tunnel.round_trip_ms = round_trip);
+                // A session that retires has nobody to tell it to.
+                let _ = tell.send(Told::RoundTrip(round_trip)).await;
             }
             after = silence(&arrivals, &timing) => return Fault::KeepaliveLost { proxy, after },
         }

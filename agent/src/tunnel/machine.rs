@@ -10,10 +10,14 @@
 //!    └── Closing ───> Waiting <──────────── Closing
 //! ```
 //!
-//! `ended` leads from every state with a session to `Waiting`, and a change of what is wanted
-//! through `Closing` to `Idle` or a new `Opening`. There is a session in `Opening`, `PortHeld`,
-//! `Proving`, `Up` and `Closing`, and never more than one; every state but `Idle` has a deadline.
+//! `ended` leads from every state with a session to the next proxy or, after the last, to
+//! `Waiting`; a change of what is wanted leads through `Closing` to `Idle` or a new `Opening`.
+//! There is a session in `Opening`, `PortHeld`, `Proving`, `Up` and `Closing`, and never more than
+//! one attempt at a time; every state but `Idle` has a deadline. Up on another proxy than the
+//! first, it scouts the first one from time to time, and switches once that is up as well.
 
+mod answers;
+mod ranks;
 mod state;
 
 use std::time::{Duration, Instant};
@@ -21,6 +25,7 @@ use std::time::{Duration, Instant};
 use super::backoff::Backoff;
 use super::fault::{Fault, Pace};
 use super::timing::Timing;
+use ranks::Ranks;
 
 pub use state::{Input, Next, Order, Probe, Proof, State};
 
@@ -29,27 +34,23 @@ pub use state::{Input, Next, Order, Probe, Proof, State};
 pub struct Machine {
     timing: Timing,
     state: State,
-    proxies: usize,
+    ranks: Ranks,
     attempt: u32,
-    soon: Backoff,
-    slow: Backoff,
-    held: Backoff,
     probes: Backoff,
+    random: fastrand::Rng,
 }
 
 impl Machine {
     /// A machine at rest.
     #[must_use]
     pub fn new(timing: Timing, mut random: fastrand::Rng) -> Self {
-        let mut backoff = |base, cap| Backoff::new(base, cap, random.fork());
+        let (base, cap) = timing.probe_retry;
         Self {
-            soon: backoff(timing.retry_base, timing.retry_cap),
-            slow: backoff(timing.slow_base, timing.slow_cap),
-            held: backoff(timing.port_held.0, timing.port_held.1),
-            probes: backoff(timing.probe_retry.0, timing.probe_retry.1),
+            ranks: Ranks::new(0, &timing, &mut random),
+            probes: Backoff::new(base, cap, random.fork()),
+            random,
             timing,
             state: State::Idle,
-            proxies: 0,
             attempt: 0,
         }
     }
@@ -69,12 +70,17 @@ impl Machine {
     /// When to call with [`Input::Tick`]; a tick that comes early does nothing.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
+        let or = |one: Instant, other: Option<Instant>| other.map_or(one, |other| one.min(other));
         match self.state {
             State::Idle => None,
             State::Opening { by, .. } | State::Closing { by, .. } => Some(by),
-            State::PortHeld { retry_at, .. } => Some(retry_at),
+            State::PortHeld {
+                retry_at, leave_at, ..
+            } => Some(or(retry_at, leave_at)),
             State::Proving { by, probe_at, .. } => Some(by.min(probe_at)),
-            State::Up { probe_at, .. } => Some(probe_at),
+            State::Up {
+                probe_at, scout_at, ..
+            } => Some(or(probe_at, scout_at)),
             State::Waiting { until, .. } => Some(until),
         }
     }
@@ -84,17 +90,17 @@ impl Machine {
         match input {
             Input::Wanted(proxies) => self.wanted(now, proxies),
             Input::Granted(port) => self.granted(now, port),
-            Input::Refused(fault) => self.refused(now, fault),
+            Input::Refused { fault, shared } => self.refused(now, fault, shared),
             Input::Probed(probe) => self.probed(now, probe),
             Input::Ended(fault) => self.ended(now, fault),
+            Input::Scouted(result) => self.scouted(now, result),
             Input::Nudge => self.nudge(now),
             Input::Tick => self.tick(now),
         }
     }
 
     fn wanted(&mut self, now: Instant, proxies: usize) -> Option<Order> {
-        self.proxies = proxies;
-        self.reset();
+        self.ranks = Ranks::new(proxies, &self.timing, &mut self.random);
         let next = if proxies == 0 {
             Next::Rest
         } else {
@@ -113,150 +119,27 @@ impl Machine {
         }
     }
 
-    fn granted(&mut self, now: Instant, port: u16) -> Option<Order> {
-        let (State::Opening { proxy, .. } | State::PortHeld { proxy, .. }) = self.state else {
-            return None;
-        };
-        self.held.reset();
-        self.probes.reset();
-        self.state = State::Proving {
-            since: now,
-            by: now + self.timing.prove,
-            probe_at: now + self.timing.probe_deadline,
-            proxy,
-            port,
-            fault: None,
-        };
-        Some(Order::Probe)
-    }
-
-    fn refused(&mut self, now: Instant, fault: Fault) -> Option<Order> {
-        let (proxy, since) = match self.state {
-            State::Opening { proxy, .. } => (proxy, now),
-            State::PortHeld { proxy, since, .. } => (proxy, since),
-            State::Idle
-            | State::Proving { .. }
-            | State::Up { .. }
-            | State::Waiting { .. }
-            | State::Closing { .. } => return None,
-        };
-        let retry_at = now + delay(&mut self.held);
-        self.state = State::PortHeld {
-            since,
-            retry_at,
-            proxy,
-            fault,
-        };
-        None
-    }
-
-    fn probed(&mut self, now: Instant, probe: Probe) -> Option<Order> {
-        let (proxy, port, up_since) = match self.state {
-            State::Proving { proxy, port, .. } => (proxy, port, None),
-            State::Up {
-                proxy, port, since, ..
-            } => (proxy, port, Some(since)),
-            State::Idle
-            | State::Opening { .. }
-            | State::PortHeld { .. }
-            | State::Waiting { .. }
-            | State::Closing { .. } => return None,
-        };
-        let proof = match probe {
-            Probe::Answered => Proof::Proven,
-            Probe::Forbidden => Proof::Forbidden,
-            Probe::Partial(fault) => Proof::Partial(fault),
-            Probe::Failed(fault) => {
-                self.probe_failed(now, fault);
-                return None;
-            }
-        };
-        self.attempt = 0;
-        self.probes.reset();
-        self.state = State::Up {
-            since: up_since.unwrap_or(now),
-            probe_at: now + self.timing.probe,
-            proxy,
-            port,
-            proof,
-            missed: 0,
-        };
-        None
-    }
-
-    fn probe_failed(&mut self, now: Instant, met: Fault) {
-        let retry_at = now + delay(&mut self.probes);
-        match &mut self.state {
-            State::Proving {
-                by,
-                probe_at,
-                fault,
-                ..
-            } => {
-                *probe_at = retry_at;
-                // No other session would do better while sshd is what is missing.
-                if matches!(met, Fault::SshdDown { .. }) {
-                    *by = retry_at + self.timing.prove;
-                }
-                *fault = Some(met);
-            }
-            // One probe may be lost to chance; the second one tells.
-            State::Up {
-                probe_at,
-                missed: missed @ 0,
-                ..
-            } => {
-                *missed = 1;
-                *probe_at = retry_at;
-            }
-            &mut State::Up { proxy, port, .. } => {
-                self.state = State::Proving {
-                    since: now,
-                    by: now + self.timing.prove,
-                    probe_at: retry_at,
-                    proxy,
-                    port,
-                    fault: Some(met),
-                };
-            }
-            State::Idle
-            | State::Opening { .. }
-            | State::PortHeld { .. }
-            | State::Waiting { .. }
-            | State::Closing { .. } => {}
-        }
-    }
-
-    fn ended(&mut self, now: Instant, fault: Fault) -> Option<Order> {
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Closing { then, .. } => self.follow(now, then),
-            State::Opening { proxy, .. } if proxy + 1 < self.proxies => self.open(now, proxy + 1),
-            State::Opening { .. } | State::PortHeld { .. } | State::Proving { .. } => {
-                self.follow(now, Next::Retry(fault))
-            }
-            State::Up { since, .. } => {
-                if now.duration_since(since) >= self.timing.healthy {
-                    self.reset();
-                }
-                self.follow(now, Next::Retry(fault))
-            }
-            unchanged @ (State::Idle | State::Waiting { .. }) => {
-                self.state = unchanged;
-                None
-            }
-        }
-    }
-
     fn nudge(&mut self, now: Instant) -> Option<Order> {
         match &mut self.state {
             State::Waiting { .. } => {
-                self.reset();
+                self.ranks.reset();
                 self.open(now, 0)
             }
-            State::PortHeld { retry_at, .. } => {
-                self.held.reset();
-                *retry_at = now + delay(&mut self.held);
-                Some(Order::Request)
+            State::PortHeld { fault, .. } if fault.pace() == Pace::Slow => {
+                self.close(now, Next::Reopen)
+            }
+            State::PortHeld { since, .. } => {
+                let since = *since;
+                self.ask(now, since)
+            }
+            State::Up {
+                probe_at,
+                scout_at: Some(_),
+                ..
+            } => {
+                *probe_at = now;
+                self.ranks.reset();
+                self.scout(now)
             }
             State::Proving { .. } | State::Up { .. } => Some(Order::Probe),
             State::Idle | State::Opening { .. } | State::Closing { .. } => None,
@@ -269,28 +152,50 @@ impl Machine {
         }
         match &mut self.state {
             State::Idle => None,
-            State::Opening { .. } => {
+            State::Opening { proxy, .. } => {
+                let proxy = *proxy;
                 let after = self.timing.attempt;
-                self.close(now, Next::Retry(Fault::AttemptTimeout { after }))
+                let fault = Fault::AttemptTimeout { after };
+                self.close(now, Next::Retry { proxy, fault })
             }
-            State::PortHeld { retry_at, .. } => {
-                *retry_at = now + delay(&mut self.held);
-                Some(Order::Request)
+            State::PortHeld {
+                leave_at: Some(leave_at),
+                proxy,
+                fault,
+                ..
+            } if now >= *leave_at => {
+                let (proxy, fault) = (*proxy, fault.clone());
+                self.close(now, Next::Retry { proxy, fault })
             }
-            State::Proving { by, fault, .. } if now >= *by => {
+            State::PortHeld { since, .. } => {
+                let since = *since;
+                self.ask(now, since)
+            }
+            State::Proving {
+                by, fault, proxy, ..
+            } if now >= *by => {
                 let after = self.timing.prove;
+                let proxy = *proxy;
                 let fault = fault.take().unwrap_or(Fault::AttemptTimeout { after });
-                self.close(now, Next::Retry(fault))
+                self.close(now, Next::Retry { proxy, fault })
             }
             State::Proving { probe_at, .. } => {
                 *probe_at = now + self.timing.probe_deadline;
                 Some(Order::Probe)
             }
-            State::Up { probe_at, .. } => {
+            State::Up { probe_at, .. } if now >= *probe_at => {
                 *probe_at = now + self.timing.probe;
                 Some(Order::Probe)
             }
-            State::Waiting { .. } => self.open(now, 0),
+            State::Up { .. } => self.scout(now),
+            State::Waiting { fault, .. } => match self.ranks.next(now, 0) {
+                Some(proxy) => self.open(now, proxy),
+                None => {
+                    let fault = fault.clone();
+                    let until = self.ranks.another_round(now);
+                    self.wait(now, until, fault)
+                }
+            },
             State::Closing { .. } => self.ended(now, Fault::Stopped),
         }
     }
@@ -305,6 +210,22 @@ impl Machine {
         Some(Order::Open(proxy))
     }
 
+    fn ask(&mut self, now: Instant, since: Instant) -> Option<Order> {
+        let again = self.ask_again(now, since);
+        if let State::PortHeld { retry_at, .. } = &mut self.state {
+            *retry_at = again;
+        }
+        Some(Order::Request)
+    }
+
+    fn scout(&mut self, now: Instant) -> Option<Order> {
+        // Its answer sets it anew; this is for an answer that never comes.
+        if let State::Up { scout_at, .. } = &mut self.state {
+            *scout_at = Some(now + 2 * self.timing.attempt);
+        }
+        Some(Order::Scout(0))
+    }
+
     fn close(&mut self, now: Instant, then: Next) -> Option<Order> {
         // Twice what the session has for it: this is only a backstop.
         self.state = State::Closing {
@@ -312,6 +233,15 @@ impl Machine {
             then,
         };
         Some(Order::Close)
+    }
+
+    fn wait(&mut self, now: Instant, until: Instant, fault: Fault) -> Option<Order> {
+        self.state = State::Waiting {
+            since: now,
+            until,
+            fault,
+        };
+        None
     }
 
     fn follow(&mut self, now: Instant, next: Next) -> Option<Order> {
@@ -322,25 +252,15 @@ impl Machine {
                 None
             }
             Next::Reopen => self.open(now, 0),
-            Next::Retry(fault) => {
-                let delay = match fault.pace() {
-                    Pace::Soon => delay(&mut self.soon),
-                    Pace::Slow => delay(&mut self.slow).max(self.timing.slow_floor),
-                };
-                let until = now + delay;
-                self.state = State::Waiting {
-                    since: now,
-                    until,
-                    fault,
-                };
-                None
+            Next::Retry { proxy, fault } => {
+                self.ranks.blame(now, proxy, &fault);
+                if let Some(next) = self.ranks.next(now, proxy + 1) {
+                    return self.open(now, next);
+                }
+                let until = self.ranks.another_round(now);
+                self.wait(now, until, fault)
             }
         }
-    }
-
-    fn reset(&mut self) {
-        self.soon.reset();
-        self.slow.reset();
     }
 }
 

@@ -3,9 +3,12 @@
 //! [`run`] owns everything that belongs to the session: the connection, the channels, the probe.
 //! When it returns, none of it is left.
 
+mod requests;
+
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use russh::Disconnect;
 use russh::client::Handle;
@@ -15,28 +18,33 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::channels::{Channels, Service};
+use super::channels::Channels;
 use super::connect::{Connection, connect};
+use super::driver::at;
 use super::fault::Fault;
 use super::handler::Gate;
 use super::keepalive;
 use super::login::log_in;
 use super::machine::Probe;
 use super::probe::{Desk, Probing};
+use super::services::Services;
 use super::timing::Timing;
 use super::wire::Line;
-use crate::metadata::document::{Proxy, RemoteForward, TunnelSpec};
+use crate::host;
+use crate::metadata::document::{Proxy, TunnelSpec};
 use crate::relay::dial::Dialer;
 use crate::status::board::Slice;
 use crate::status::model;
 
 /// What a session is to do.
+#[derive(Clone)]
 pub(super) struct Plan {
     pub(super) spec: Arc<TunnelSpec>,
     pub(super) proxy: Proxy,
     pub(super) sshd: SocketAddr,
     pub(super) dialer: Dialer,
     pub(super) timing: Timing,
+    /// Where open channels are counted.
     pub(super) slice: Slice<model::Tunnel>,
 }
 
@@ -47,14 +55,22 @@ pub(super) enum Ask {
     Request,
     /// A probe, unless one is under way.
     Probe,
+    /// To end if this guest no longer has the session's address.
+    CheckAddress,
+    /// To end if the proxy does not answer soon.
+    CheckPeer,
+    /// To take no more connections, and to end with the last one that is open.
+    Retire,
 }
 
 /// What a live session tells the driver.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Told {
     Granted(u16),
-    Refused(Fault),
+    Refused { fault: Fault, shared: bool },
     Probed(Probe),
+    Forwards(Vec<model::Forward>),
+    RoundTrip(Option<f64>),
 }
 
 /// What runs beside the session's loop and comes back to it.
@@ -62,6 +78,8 @@ enum Done {
     Forward(Result<u16, Fault>),
     Service(usize, Result<u16, Fault>),
     Probe(Probe),
+    Alive(bool),
+    Given,
 }
 
 /// Runs one session; returns why it ended. `stop` ends it in an orderly way.
@@ -76,7 +94,7 @@ pub(super) async fn run(
         () = stop.cancelled() => return Fault::Stopped,
     };
     match connection {
-        Ok(connection) => Session::new(plan, connection).run(asks, tell, stop).await,
+        Ok(connection) => Session::new(plan, connection, tell).run(asks, stop).await,
         Err(fault) => fault,
     }
 }
@@ -89,25 +107,29 @@ async fn open(plan: &Plan) -> Result<Connection, Fault> {
 
 struct Session {
     plan: Plan,
+    tell: mpsc::Sender<Told>,
     handle: Arc<Handle<Gate>>,
     line: Line,
-    peer: std::net::IpAddr,
     incoming: mpsc::Receiver<super::handler::Incoming>,
     ended: mpsc::Receiver<Fault>,
     desk: Desk,
     channels: Channels,
+    services: Services,
     jobs: JoinSet<Done>,
+    requesting: bool,
     probing: bool,
+    retiring: bool,
     /// The port of the forward to sshd, once it is granted.
     port: Option<u16>,
+    /// How that was refused first; the reason stays the same for the life of a session.
+    refusal: Option<Fault>,
 }
 
 impl Session {
-    fn new(plan: Plan, connection: Connection) -> Self {
+    fn new(plan: Plan, connection: Connection, tell: mpsc::Sender<Told>) -> Self {
         let Connection {
             handle,
             line,
-            peer,
             incoming,
             ended,
         } = connection;
@@ -119,110 +141,88 @@ impl Session {
                 desk.clone(),
                 plan.slice.clone(),
             ),
+            services: Services::new(plan.spec.forwards.clone(), plan.timing.clone()),
             plan,
+            tell,
             handle: Arc::new(handle),
             line,
-            peer,
             incoming,
             ended,
             desk,
             jobs: JoinSet::new(),
+            requesting: false,
             probing: false,
+            retiring: false,
             port: None,
+            refusal: None,
         }
     }
 
-    async fn run(
-        mut self,
-        mut asks: mpsc::Receiver<Ask>,
-        tell: mpsc::Sender<Told>,
-        stop: CancellationToken,
-    ) -> Fault {
+    async fn run(mut self, mut asks: mpsc::Receiver<Ask>, stop: CancellationToken) -> Fault {
         self.request();
         self.request_services();
+        self.tell_forwards().await;
         let mut silent = pin!(keepalive::watch(
             Arc::clone(&self.handle),
             self.line.arrivals(),
             self.plan.proxy.to_string(),
             self.plan.timing.clone(),
-            self.plan.slice.clone(),
+            self.tell.clone(),
         ));
         loop {
-            tokio::select! {
-                Some(ask) = asks.recv() => match ask {
-                    Ask::Request => self.request(),
-                    Ask::Probe => self.probe(),
-                },
-                Some(Ok(done)) = self.jobs.join_next() => match self.done(done) {
-                    Ok(Some(told)) => {
-                        // The driver is gone only when this task is about to be as well.
-                        let _ = tell.send(told).await;
-                    }
-                    Ok(None) => {}
-                    Err(fault) => return fault,
-                },
-                Some(incoming) = self.incoming.recv() => self.channels.open(incoming),
-                () = self.channels.reap() => {}
-                Some(fault) = self.ended.recv() => return fault,
-                fault = &mut silent => return fault,
+            let ended = tokio::select! {
+                Some(ask) = asks.recv() => self.obey(ask),
+                Some(Ok(done)) = self.jobs.join_next() => self.done(done).await,
+                Some(incoming) = self.incoming.recv() => {
+                    self.channels.open(incoming);
+                    Ok(())
+                }
+                () = self.channels.reap() => Ok(()),
+                () = at(self.services.deadline()) => {
+                    self.request_due();
+                    Ok(())
+                }
+                Some(fault) = self.ended.recv() => Err(fault),
+                fault = &mut silent => Err(fault),
                 () = stop.cancelled() => return self.close().await,
+            };
+            if let Err(fault) = ended {
+                return fault;
+            }
+            if self.retiring && self.jobs.is_empty() && self.channels.is_idle() {
+                return self.close().await;
             }
         }
     }
 
-    /// Asks for the forward to sshd.
-    fn request(&mut self) {
-        let at = self.plan.spec.forward.clone();
-        // Before it is granted: the proxy may open the first channel with the same breath.
-        self.channels.add(&at, Service::Sshd);
-        let job = self.forward(at);
-        self.jobs.spawn(async move { Done::Forward(job.await) });
-    }
-
-    fn request_services(&mut self) {
-        let services = self.plan.spec.forwards.clone();
-        let shown = services.iter().map(|service| model::Forward {
-            bind: service.at.bind.clone(),
-            port: service.at.port,
-            to: service.to.to_string(),
-            granted: false,
-            fault: None,
-        });
-        self.plan
-            .slice
-            .update(|slice| slice.forwards = shown.collect());
-        for (index, service) in services.into_iter().enumerate() {
-            self.channels.add(&service.at, Service::Other(service.to));
-            let job = self.forward(service.at);
-            self.jobs
-                .spawn(async move { Done::Service(index, job.await) });
-        }
-    }
-
-    fn forward(
-        &self,
-        at: RemoteForward,
-    ) -> impl Future<Output = Result<u16, Fault>> + Send + use<> {
-        let handle = Arc::clone(&self.handle);
-        let proxy = self.plan.proxy.to_string();
-        let after = self.plan.timing.forward;
-        async move {
-            match timeout(after, handle.tcpip_forward(&at.bind, u32::from(at.port))).await {
-                // The library hands out a port only if it was left to the proxy.
-                Ok(Ok(0)) => Ok(at.port),
-                Ok(Ok(port)) => Ok(u16::try_from(port).unwrap_or(at.port)),
-                Ok(Err(russh::Error::RequestDenied)) => Err(Fault::PortHeld {
-                    proxy,
-                    bind: at.bind,
-                    port: at.port,
-                }),
-                Ok(Err(error)) => Err(Fault::ClosedByProxy {
-                    proxy,
-                    detail: error.to_string(),
-                }),
-                Err(_) => Err(Fault::ForwardTimeout { proxy, after }),
+    fn obey(&mut self, ask: Ask) -> Result<(), Fault> {
+        match ask {
+            Ask::Request => self.request(),
+            Ask::Probe => self.probe(),
+            Ask::CheckAddress if !host::has_address(self.line.local()) => {
+                return Err(Fault::AddressGone {
+                    proxy: self.plan.proxy.to_string(),
+                    address: self.line.local(),
+                });
+            }
+            Ask::CheckAddress => {}
+            Ask::CheckPeer => {
+                let (handle, within) = (Arc::clone(&self.handle), self.plan.timing.wake);
+                self.jobs.spawn(async move {
+                    let answer = timeout(within, handle.send_ping()).await;
+                    Done::Alive(matches!(answer, Ok(Ok(()))))
+                });
+            }
+            Ask::Retire => {
+                self.retiring = true;
+                let (handle, listening) = (Arc::clone(&self.handle), self.channels.listening());
+                self.jobs.spawn(async move {
+                    give_back(&handle, listening).await;
+                    Done::Given
+                });
             }
         }
+        Ok(())
     }
 
     fn probe(&mut self) {
@@ -233,7 +233,7 @@ impl Session {
         let probing = Probing {
             handle: Arc::clone(&self.handle),
             desk: self.desk.clone(),
-            peer: self.peer,
+            peer: self.line.peer(),
             bind: self.plan.spec.forward.bind.clone(),
             port,
             sshd: self.plan.sshd,
@@ -243,53 +243,43 @@ impl Session {
             .spawn(async move { Done::Probe(probing.run().await) });
     }
 
-    fn done(&mut self, done: Done) -> Result<Option<Told>, Fault> {
-        match done {
-            Done::Forward(Ok(port)) => {
-                self.port = Some(port);
-                let bind = self.plan.spec.forward.bind.clone();
-                // It may be the proxy that chose it.
-                self.channels
-                    .add(&RemoteForward { bind, port }, Service::Sshd);
-                Ok(Some(Told::Granted(port)))
+    async fn done(&mut self, done: Done) -> Result<(), Fault> {
+        let told = match done {
+            Done::Forward(answer) => {
+                self.requesting = false;
+                self.answered(answer)?
             }
-            Done::Forward(Err(fault @ Fault::PortHeld { .. })) => Ok(Some(Told::Refused(fault))),
-            Done::Forward(Err(fault)) => Err(fault),
-            Done::Service(index, result) => {
-                self.service(index, result);
-                Ok(None)
+            Done::Service(_, Err(fault @ Fault::ClosedByProxy { .. })) => return Err(fault),
+            Done::Service(index, answer) => {
+                if let Err(fault) = &answer {
+                    warn!(%fault, "a forward is refused");
+                }
+                self.services.answered(Instant::now(), index, answer);
+                self.tell_forwards().await;
+                return Ok(());
             }
             Done::Probe(probe) => {
                 self.probing = false;
-                Ok(Some(Told::Probed(probe)))
+                Told::Probed(probe)
             }
-        }
-    }
-
-    /// A service that the proxy refuses does not take the way in down with it.
-    fn service(&mut self, index: usize, result: Result<u16, Fault>) {
-        if let Err(fault) = &result {
-            warn!(%fault, "a forward is refused");
-        }
-        self.plan.slice.update(|slice| {
-            if let Some(forward) = slice.forwards.get_mut(index) {
-                forward.granted = result.is_ok();
-                forward.fault = result.err().map(|fault| model::Fault::after(None, &fault));
+            Done::Alive(true) | Done::Given => return Ok(()),
+            Done::Alive(false) => {
+                return Err(Fault::KeepaliveLost {
+                    proxy: self.plan.proxy.to_string(),
+                    after: self.plan.timing.wake,
+                });
             }
-        });
+        };
+        // The driver is gone only when this task is about to be as well.
+        let _ = self.tell.send(told).await;
+        Ok(())
     }
 
     /// Gives the ports back, lets open connections end for a moment, and says goodbye.
     async fn close(mut self) -> Fault {
         let time = self.plan.timing.close;
         let _ = timeout(time, async {
-            for (bind, port) in self.channels.listening() {
-                let cancelled = self
-                    .handle
-                    .cancel_tcpip_forward(bind, u32::from(port))
-                    .await;
-                debug!(?cancelled, port, "gave the port back");
-            }
+            give_back(&self.handle, self.channels.listening()).await;
             self.channels.drain().await;
         })
         .await;
@@ -301,5 +291,12 @@ impl Session {
         })
         .await;
         Fault::Stopped
+    }
+}
+
+async fn give_back(handle: &Handle<Gate>, listening: Vec<(String, u16)>) {
+    for (bind, port) in listening {
+        let cancelled = handle.cancel_tcpip_forward(bind, u32::from(port)).await;
+        debug!(?cancelled, port, "gave the port back");
     }
 }

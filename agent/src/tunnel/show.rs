@@ -1,35 +1,71 @@
 //! What the status and the journal say of the machine's state.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use tracing::{info, warn};
 
 use super::fault::Fault;
-use super::machine::{Machine, Next, Proof, State};
+use super::machine::{Input, Machine, Next, Probe, Proof, State};
 use crate::explain::Explain;
 use crate::metadata::document::TunnelSpec;
 use crate::status::board::Slice;
-use crate::status::model::{self, Timestamp, TunnelState};
+use crate::status::model::{self, ForwardState, ProxyRecord, Timestamp, TunnelState};
+
+/// Which proxy an input speaks against, and with what.
+pub(super) fn met(before: &State, input: &Input) -> Option<(usize, Fault)> {
+    let fault = match input {
+        Input::Scouted(Err(fault)) => return Some((0, fault.clone())),
+        Input::Ended(Fault::Stopped) => return None,
+        Input::Ended(fault)
+        | Input::Refused { fault, .. }
+        | Input::Probed(Probe::Failed(fault) | Probe::Partial(fault)) => fault,
+        Input::Wanted(_)
+        | Input::Granted(_)
+        | Input::Probed(Probe::Answered | Probe::Forbidden)
+        | Input::Scouted(Ok(_))
+        | Input::Nudge
+        | Input::Tick => return None,
+    };
+    Some((before.proxy()?, fault.clone()))
+}
 
 /// Shows where the machine stands after a step, and tells the journal what is new.
 pub(super) fn publish(
     slice: &Slice<model::Tunnel>,
     before: &State,
+    met: Option<(usize, Fault)>,
     machine: &Machine,
     spec: Option<&TunnelSpec>,
 ) {
     let state = machine.state();
-    let (shown, proxy, fault) = view(state);
-    let now = Instant::now();
-    let proxy = proxy
-        .and_then(|index| spec?.proxies.get(index))
-        .map(ToString::to_string);
-    let known = slice.get().fault;
-    log(known.as_ref(), before, state, proxy.as_deref(), spec);
+    // An attempt that is ended for its slowness has met nothing else.
+    let met = met.or_else(|| {
+        if let State::Closing {
+            then: Next::Retry { proxy, fault },
+            ..
+        } = state
+            && before != state
+        {
+            return Some((*proxy, fault.clone()));
+        }
+        None
+    });
+    let names = || {
+        spec.into_iter()
+            .flat_map(|spec| &spec.proxies)
+            .map(ToString::to_string)
+    };
+    let proxy = state.proxy().and_then(|index| names().nth(index));
+    log(&slice.get().proxies, before, state, met.as_ref(), spec);
     slice.update(|slice| {
+        let shown = name(state);
         if slice.state != shown {
             slice.state = shown;
             slice.since = Timestamp::now();
+        }
+        if !names().eq(slice.proxies.iter().map(|record| record.proxy.clone())) {
+            let record = |proxy| ProxyRecord { proxy, fault: None };
+            slice.proxies = names().map(record).collect();
         }
         if let Some(proxy) = proxy {
             slice.proxy = Some(proxy);
@@ -49,10 +85,8 @@ pub(super) fn publish(
                 slice.proven = *proof == Proof::Proven;
             }
             State::Proving { port, .. } => slice.port = Some(*port),
-            State::Waiting { until, .. } => slice.next_attempt_at = Some(wall(now, *until)),
-            State::PortHeld { retry_at, .. } => {
-                slice.next_attempt_at = Some(wall(now, *retry_at));
-            }
+            State::Waiting { until, .. } => slice.next_attempt_at = Some(wall(*until)),
+            State::PortHeld { retry_at, .. } => slice.next_attempt_at = Some(wall(*retry_at)),
             State::Opening { .. } | State::Closing { .. } => {}
         }
         if matches!(
@@ -60,41 +94,72 @@ pub(super) fn publish(
             State::Waiting { .. } | State::Idle | State::Opening { .. }
         ) {
             slice.round_trip_ms = None;
-            slice
-                .forwards
-                .iter_mut()
-                .for_each(|forward| forward.granted = false);
-        }
-        match (fault, state) {
-            (Some(fault), State::Closing { .. }) if has_code(slice.fault.as_ref(), fault) => {}
-            // Each refusal counts once, however often it is shown.
-            (Some(fault), _) if before != state => {
-                slice.fault = Some(model::Fault::after(slice.fault.as_ref(), fault));
+            for forward in &mut slice.forwards {
+                forward.granted = false;
+                forward.state = ForwardState::Asking;
             }
-            (Some(_), _) => {}
-            // On the way up, the fault of the last attempt still says why it is not up.
-            (None, State::Opening { .. } | State::Proving { .. } | State::Closing { .. }) => {}
-            (None, _) => slice.fault = None,
         }
+        blame(slice, state, met.as_ref());
     });
 }
 
+/// Shows what was met, for the tunnel and for the proxy; what is up is without fault.
+fn blame(slice: &mut model::Tunnel, state: &State, met: Option<&(usize, Fault)>) {
+    if let Some((index, fault)) = met
+        && let Some(record) = slice.proxies.get_mut(*index)
+    {
+        record.fault = Some(model::Fault::after(record.fault.as_ref(), fault));
+    }
+    match state {
+        State::Idle => slice.fault = None,
+        State::Up {
+            proof: Proof::Proven | Proof::Forbidden,
+            proxy,
+            ..
+        } => {
+            slice.fault = None;
+            if let Some(record) = slice.proxies.get_mut(*proxy) {
+                record.fault = None;
+            }
+        }
+        // On the way up, the fault of the last attempt still says why it is not up.
+        State::Up { .. }
+        | State::Opening { .. }
+        | State::PortHeld { .. }
+        | State::Proving { .. }
+        | State::Waiting { .. }
+        | State::Closing { .. } => {
+            if let Some((_, fault)) = met {
+                slice.fault = Some(model::Fault::after(slice.fault.as_ref(), fault));
+            }
+        }
+    }
+}
+
 fn log(
-    known: Option<&model::Fault>,
+    known: &[ProxyRecord],
     before: &State,
     after: &State,
-    proxy: Option<&str>,
+    met: Option<&(usize, Fault)>,
     spec: Option<&TunnelSpec>,
 ) {
-    let proxy = proxy.unwrap_or_default();
-    let bind = spec.map_or("", |spec| spec.forward.bind.as_str());
-    let (_, _, fault) = view(after);
-    if let (State::Up { port, proof, .. }, false) = (after, matches!(before, State::Up { .. })) {
+    let was_up = |proxy| before.proxy() == Some(proxy) && matches!(before, State::Up { .. });
+    if let State::Up {
+        port, proof, proxy, ..
+    } = after
+        && !was_up(*proxy)
+        && let Some(spec) = spec
+    {
+        let name = spec.proxies.get(*proxy).map(tracing::field::display);
+        let bind = spec.forward.bind.as_str();
         let proven = *proof == Proof::Proven;
-        info!(proxy, bind, port, proven, "the tunnel is up");
+        info!(proxy = name, bind, port, proven, "the tunnel is up");
     }
-    if let Some(fault) = fault.filter(|fault| !has_code(known, fault)) {
-        warn!(code = fault.code(), "{fault}. {}", fault.advice());
+    if let Some((index, fault)) = met {
+        let before = known.get(*index).and_then(|record| record.fault.as_ref());
+        if before.is_none_or(|before| before.code != fault.code()) {
+            warn!(code = fault.code(), "{fault}. {}", fault.advice());
+        }
     }
     if matches!(
         (before, after),
@@ -104,36 +169,18 @@ fn log(
     }
 }
 
-/// What the status shows of a state: its name, the proxy, the fault.
-fn view(state: &State) -> (TunnelState, Option<usize>, Option<&Fault>) {
+fn name(state: &State) -> TunnelState {
     match state {
-        State::Idle => (TunnelState::Off, None, None),
-        State::Opening { proxy, .. } => (TunnelState::Opening, Some(*proxy), None),
-        State::PortHeld { proxy, fault, .. } => (TunnelState::PortHeld, Some(*proxy), Some(fault)),
-        State::Proving { proxy, fault, .. } => (TunnelState::Proving, Some(*proxy), fault.as_ref()),
-        State::Up { proxy, proof, .. } => {
-            let fault = match proof {
-                Proof::Partial(fault) => Some(fault),
-                Proof::Proven | Proof::Forbidden => None,
-            };
-            (TunnelState::Up, Some(*proxy), fault)
-        }
-        State::Waiting { fault, .. } => (TunnelState::Waiting, None, Some(fault)),
-        State::Closing { then, .. } => {
-            let fault = match then {
-                Next::Retry(fault) => Some(fault),
-                Next::Rest | Next::Reopen => None,
-            };
-            (TunnelState::Closing, None, fault)
-        }
+        State::Idle => TunnelState::Off,
+        State::Opening { .. } => TunnelState::Opening,
+        State::PortHeld { .. } => TunnelState::PortHeld,
+        State::Proving { .. } => TunnelState::Proving,
+        State::Up { .. } => TunnelState::Up,
+        State::Waiting { .. } => TunnelState::Waiting,
+        State::Closing { .. } => TunnelState::Closing,
     }
 }
 
-fn has_code(shown: Option<&model::Fault>, fault: &Fault) -> bool {
-    shown.is_some_and(|shown| shown.code == fault.code())
-}
-
-fn wall(now: Instant, then: Instant) -> Timestamp {
-    let ahead: Duration = then.saturating_duration_since(now);
-    Timestamp(SystemTime::now() + ahead)
+fn wall(then: Instant) -> Timestamp {
+    Timestamp(SystemTime::now() + then.saturating_duration_since(Instant::now()))
 }

@@ -20,8 +20,14 @@ pub struct Timing {
     /// Between two keepalives.
     pub keepalive: Duration,
     /// A session on which nothing at all has arrived for so long after a keepalive is dead.
-    /// With `keepalive` it makes the longest time in which a dead peer is noticed, 15 s.
+    /// With `keepalive` it makes the longest time in which a dead peer is noticed: 14 s, so that
+    /// another proxy can be up within 15.
     pub keepalive_lost: Duration,
+    /// A session after news of a gap in time must answer in this; it has likely been given up.
+    pub wake: Duration,
+    /// The longest delay before the first attempt after a tunnel was lost: all agents of a proxy
+    /// that restarts lose it in the same moment.
+    pub spread: Duration,
     /// The first delay before another attempt; doubled for each one.
     pub retry_base: Duration,
     /// The longest delay where the world heals by itself.
@@ -35,8 +41,16 @@ pub struct Timing {
     pub slow_floor: Duration,
     /// A tunnel that has been up for so long is healthy: the delays start over.
     pub healthy: Duration,
-    /// The first and the longest delay before a held port is asked for again.
+    /// The longest delay before a held port is asked for again: while it may be a ghost of our
+    /// own, and later.
     pub port_held: (Duration, Duration),
+    /// How long a ghost may hold the port: sshd ends a silent session after
+    /// `ClientAliveInterval` times `ClientAliveCountMax`, 45 s as we recommend them.
+    pub port_held_ghost: Duration,
+    /// How long a port may be held until another proxy is tried, if there is one.
+    pub port_held_leave: Duration,
+    /// About how long between two looks at the first proxy, while up on another.
+    pub scout: Duration,
     /// Between two probes while up.
     pub probe: Duration,
     /// One probe.
@@ -60,14 +74,19 @@ impl Default for Timing {
             forward: Duration::from_secs(10),
             attempt: Duration::from_secs(60),
             keepalive: Duration::from_secs(5),
-            keepalive_lost: Duration::from_secs(10),
+            keepalive_lost: Duration::from_secs(9),
+            wake: Duration::from_secs(2),
+            spread: Duration::from_secs(1),
             retry_base: Duration::from_millis(250),
             retry_cap: Duration::from_secs(30),
             slow_base: Duration::from_secs(10),
             slow_cap: Duration::from_secs(300),
             slow_floor: Duration::from_secs(3),
             healthy: Duration::from_secs(30),
-            port_held: (Duration::from_secs(1), Duration::from_secs(5)),
+            port_held: (Duration::from_millis(1800), Duration::from_secs(5)),
+            port_held_ghost: Duration::from_secs(90),
+            port_held_leave: Duration::from_secs(10),
+            scout: Duration::from_secs(60),
             probe: Duration::from_secs(60),
             probe_deadline: Duration::from_secs(5),
             probe_retry: (Duration::from_secs(1), Duration::from_secs(10)),

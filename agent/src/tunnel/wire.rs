@@ -2,6 +2,7 @@
 //! and cut for certain when its owner lets go.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -30,6 +31,8 @@ pub(super) struct Wire {
 #[derive(Debug)]
 pub(super) struct Line {
     socket: Socket,
+    local: IpAddr,
+    peer: IpAddr,
     arrived: Arrivals,
 }
 
@@ -41,6 +44,7 @@ pub(super) fn split(stream: TcpStream, lost: Duration) -> io::Result<(Wire, Line
     stream.set_nodelay(true)?;
     SockRef::from(&stream).set_tcp_user_timeout(Some(lost))?;
     let socket = SockRef::from(&stream).try_clone()?;
+    let (local, peer) = (stream.local_addr()?.ip(), stream.peer_addr()?.ip());
     let arrived = Arrivals::default();
     let (reader, writer) = stream.into_split();
     let reader = BufReader::with_capacity(BUFFER, reader);
@@ -50,11 +54,26 @@ pub(super) fn split(stream: TcpStream, lost: Duration) -> io::Result<(Wire, Line
             writer,
             arrived: arrived.clone(),
         },
-        Line { socket, arrived },
+        Line {
+            socket,
+            local,
+            peer,
+            arrived,
+        },
     ))
 }
 
 impl Line {
+    /// This guest's address.
+    pub(super) fn local(&self) -> IpAddr {
+        self.local
+    }
+
+    /// The proxy's address.
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
     /// What has arrived on it: a sign of life.
     pub(super) fn arrivals(&self) -> Arrivals {
         self.arrived.clone()

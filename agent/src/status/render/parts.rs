@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use super::age;
 use super::text::{Paper, span};
 use crate::status::model::{
-    Bridge, BridgeState, Metadata, MetadataState, NatVerdict, OriginCount, Sshd, SshdState, Status,
-    Tunnel, TunnelState,
+    Bridge, BridgeState, Forward, ForwardState, Metadata, MetadataState, NatVerdict, OriginCount,
+    ProxyRecord, Sshd, SshdState, Status, Tunnel, TunnelState,
 };
 
 /// Origins that are shown for each way in, of those that the status keeps.
@@ -25,15 +25,33 @@ pub(super) fn parts(paper: &mut Paper, status: &Status, now: SystemTime) {
         paper.wrapped(&format!("{part:<9} "), &facts.join(", "));
         if part == "tunnel" {
             for forward in &status.tunnel.forwards {
-                let granted = if forward.granted { "" } else { ": not granted" };
-                let text = format!(
-                    "forward {}:{} to {}{granted}",
-                    forward.bind, forward.port, forward.to
-                );
+                paper.wrapped("          ", &service(forward));
+            }
+            for text in others(&status.tunnel) {
                 paper.wrapped("          ", &text);
             }
         }
     }
+}
+
+fn service(forward: &Forward) -> String {
+    let Forward { bind, port, to, .. } = forward;
+    let state = match forward.state {
+        ForwardState::Up => "",
+        ForwardState::Asking => ": not granted yet",
+        ForwardState::PortHeld => ": somebody else has that port",
+        ForwardState::Denied => ": the proxy does not allow it",
+    };
+    format!("forward {bind}:{port} to {to}{state}")
+}
+
+/// What keeps the tunnel from the other proxies of the document.
+fn others(tunnel: &Tunnel) -> impl Iterator<Item = String> {
+    let other = |record: &&ProxyRecord| Some(&record.proxy) != tunnel.proxy.as_ref();
+    tunnel.proxies.iter().filter(other).filter_map(|record| {
+        let fault = record.fault.as_ref()?;
+        Some(format!("not at {} ({})", record.proxy, fault.code))
+    })
 }
 
 /// Writes who came last, and how sshd's own log calls them.

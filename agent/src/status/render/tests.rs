@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::status::board::Board;
-use crate::status::model::{Forward, MetadataState, NatVerdict, OriginCount, Sshd, Tunnel};
+use crate::status::model::{
+    Forward, ForwardState, MetadataState, NatVerdict, OriginCount, Sshd, Tunnel,
+};
 
 /// The moment at which everything is rendered.
 fn now() -> SystemTime {
@@ -95,6 +97,7 @@ fn all_is_up() {
             bind: "127.0.0.1".to_owned(),
             port: 12346,
             to: "127.0.0.1:80".to_owned(),
+            state: ForwardState::Up,
             granted: true,
             fault: None,
         }];

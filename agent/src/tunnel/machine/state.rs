@@ -24,6 +24,8 @@ pub enum State {
         since: Instant,
         /// When to ask again.
         retry_at: Instant,
+        /// When to try another proxy; never, where there is one only.
+        leave_at: Option<Instant>,
         /// Which of the proxies, from 0.
         proxy: usize,
         /// How it was refused.
@@ -50,6 +52,8 @@ pub enum State {
         since: Instant,
         /// When to probe next.
         probe_at: Instant,
+        /// When to see whether the first proxy is there again; never, where this is it.
+        scout_at: Option<Instant>,
         /// Which of the proxies, from 0.
         proxy: usize,
         /// The port on the proxy.
@@ -77,6 +81,20 @@ pub enum State {
     },
 }
 
+impl State {
+    /// The proxy of the session that there is.
+    #[must_use]
+    pub fn proxy(&self) -> Option<usize> {
+        match self {
+            Self::Opening { proxy, .. }
+            | Self::PortHeld { proxy, .. }
+            | Self::Proving { proxy, .. }
+            | Self::Up { proxy, .. } => Some(*proxy),
+            Self::Idle | Self::Waiting { .. } | Self::Closing { .. } => None,
+        }
+    }
+}
+
 /// How much is known of a tunnel that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
@@ -84,7 +102,7 @@ pub enum Proof {
     Proven,
     /// The proxy does not let us probe.
     Forbidden,
-    /// It leads here from inside the proxy; from where we stand the port can't be dialled.
+    /// A probe came back by another way than the one that users take, which failed like this.
     Partial(Fault),
 }
 
@@ -93,10 +111,15 @@ pub enum Proof {
 pub enum Next {
     /// Nothing is wanted any more.
     Rest,
-    /// Something else is wanted.
+    /// Something else is wanted, or the same on a new session.
     Reopen,
-    /// The same again, after a while.
-    Retry(Fault),
+    /// The proxies after this one, and then the same again after a while.
+    Retry {
+        /// The proxy that has been tried, from 0.
+        proxy: usize,
+        /// What came of it.
+        fault: Fault,
+    },
 }
 
 /// What happened.
@@ -107,11 +130,18 @@ pub enum Input {
     /// The forward is granted on this port.
     Granted(u16),
     /// The forward is refused; the session lives.
-    Refused(Fault),
+    Refused {
+        /// How.
+        fault: Fault,
+        /// Another forward of the same session is granted.
+        shared: bool,
+    },
     /// A probe ended.
     Probed(Probe),
     /// The session ended; there is none now.
     Ended(Fault),
+    /// A session with the first proxy came up beside the one that there is, or did not.
+    Scouted(Result<(u16, Proof), Fault>),
     /// News from outside: it may be worth trying now.
     Nudge,
     /// Time has passed.
@@ -131,6 +161,21 @@ pub enum Probe {
     Failed(Fault),
 }
 
+impl Probe {
+    /// What is known after it.
+    ///
+    /// # Errors
+    /// What it met, if it did not come back.
+    pub fn proof(self) -> Result<Proof, Fault> {
+        match self {
+            Self::Answered => Ok(Proof::Proven),
+            Self::Forbidden => Ok(Proof::Forbidden),
+            Self::Partial(fault) => Ok(Proof::Partial(fault)),
+            Self::Failed(fault) => Err(fault),
+        }
+    }
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -142,4 +187,8 @@ pub enum Order {
     Probe,
     /// End the session.
     Close,
+    /// Bring a session with this proxy up beside the one that there is.
+    Scout(usize),
+    /// Take the session that was scouted; the other ends with its last connection.
+    Switch,
 }
