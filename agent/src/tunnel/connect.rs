@@ -2,17 +2,17 @@
 //! Each step has its deadline, and its own fault.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::{self, Handle};
 use russh::{AlgorithmKind, Preferred, SshId, cipher};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use super::dial::dial;
 use super::fault::Fault;
 use super::handler::{Gate, GateError, Incoming};
 use super::timing::Timing;
@@ -34,11 +34,33 @@ pub(super) struct Connection {
     pub(super) ended: mpsc::Receiver<Fault>,
 }
 
-/// Connects to `proxy` and lets it prove who it is.
+/// Connects to `proxy` and lets it prove who it is. An address that takes connections and does
+/// not serve them is passed over for the others that the name has.
 pub(super) async fn connect(proxy: &Proxy, timing: &Timing) -> Result<Connection, Fault> {
+    let mut dead = Vec::new();
+    let mut met = None;
+    loop {
+        let known = dead.len();
+        match connect_alive(proxy, &mut dead, timing).await {
+            Ok(connection) => return Ok(connection),
+            Err(fault) if dead.len() > known => met = Some(fault),
+            // What the last address did says more than that there is no other.
+            Err(fault) => return Err(met.unwrap_or(fault)),
+        }
+    }
+}
+
+/// Connects to an address that is not `dead`; one that fails is, afterwards.
+async fn connect_alive(
+    proxy: &Proxy,
+    dead: &mut Vec<IpAddr>,
+    timing: &Timing,
+) -> Result<Connection, Fault> {
     let mut refused = None;
     for offer in proxy.host_keys.offers() {
-        match handshake(proxy, &offer, timing).await {
+        let stream = dial(proxy, dead, timing).await?;
+        let peer = stream.peer_addr().map(|peer| peer.ip());
+        match handshake(proxy, stream, &offer, timing).await {
             Ok(connection) => return Ok(connection),
             // It may have the pinned key beside the one that it showed: ask for another kind.
             Err(Handshake::OtherKey(fault)) => {
@@ -47,7 +69,10 @@ pub(super) async fn connect(proxy: &Proxy, timing: &Timing) -> Result<Connection
                     refused = Some(fault);
                 }
             }
-            Err(Handshake::Failed(fault)) => return Err(fault),
+            Err(Handshake::Failed(fault)) => {
+                dead.extend(peer);
+                return Err(fault);
+            }
         }
     }
     Err(refused.unwrap_or_else(|| Fault::KexFailed {
@@ -56,82 +81,25 @@ pub(super) async fn connect(proxy: &Proxy, timing: &Timing) -> Result<Connection
     }))
 }
 
-async fn dial(proxy: &Proxy, timing: &Timing) -> Result<TcpStream, Fault> {
-    let late = || Fault::DialTimeout {
-        proxy: proxy.to_string(),
-        after: timing.dial,
-    };
-    timeout(timing.dial, async {
-        let unresolved = |detail: String| Fault::NameNotResolved {
-            host: proxy.host.clone(),
-            detail,
-        };
-        let addresses: Vec<SocketAddr> = lookup_host((proxy.host.as_str(), proxy.port))
-            .await
-            .map_err(|error| unresolved(error.to_string()))?
-            .collect();
-        if addresses.is_empty() {
-            return Err(unresolved("it has no address".to_owned()));
-        }
-        race(proxy, addresses, timing.dial_stagger).await
-    })
-    .await
-    .map_err(|_| late())?
-}
-
-/// Connects to the first address that answers; each has a head start over the next.
-async fn race(
-    proxy: &Proxy,
-    addresses: Vec<SocketAddr>,
-    head_start: Duration,
-) -> Result<TcpStream, Fault> {
-    let mut waiting = addresses.into_iter();
-    let mut racing = JoinSet::new();
-    let mut failures = Vec::new();
-    let start = |racing: &mut JoinSet<_>, address: SocketAddr| {
-        racing.spawn(async move { (address, TcpStream::connect(address).await) });
-    };
-    loop {
-        if racing.is_empty() {
-            match waiting.next() {
-                Some(address) => start(&mut racing, address),
-                None => {
-                    let detail = failures.join("; ");
-                    return Err(Fault::DialFailed {
-                        proxy: proxy.to_string(),
-                        detail,
-                    });
-                }
-            }
-        }
-        tokio::select! {
-            Some(Ok((address, result))) = racing.join_next() => match result {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failures.push(format!("{}: {error}", address.ip())),
-            },
-            () = sleep(head_start) => {
-                if let Some(address) = waiting.next() {
-                    start(&mut racing, address);
-                }
-            }
-        }
-    }
-}
-
 enum Handshake {
     /// The proxy showed a key that is not pinned, or has none of the kind asked for.
     OtherKey(Fault),
     Failed(Fault),
 }
 
-async fn handshake(proxy: &Proxy, offer: &Offer, timing: &Timing) -> Result<Connection, Handshake> {
-    let broken = |error: &dyn ToString| Fault::DialFailed {
-        proxy: proxy.to_string(),
-        detail: error.to_string(),
-    };
-    let stream = dial(proxy, timing).await.map_err(Handshake::Failed)?;
-    let (wire, line) = wire::split(stream, timing.keepalive + timing.keepalive_lost)
-        .map_err(|error| Handshake::Failed(broken(&error)))?;
+async fn handshake(
+    proxy: &Proxy,
+    stream: TcpStream,
+    offer: &Offer,
+    timing: &Timing,
+) -> Result<Connection, Handshake> {
+    let (wire, line) =
+        wire::split(stream, timing.keepalive + timing.keepalive_lost).map_err(|error| {
+            Handshake::Failed(Fault::DialFailed {
+                proxy: proxy.to_string(),
+                detail: error.to_string(),
+            })
+        })?;
     let (incoming_in, incoming) = mpsc::channel(INCOMING);
     let (ended_in, ended) = mpsc::channel(1);
     let gate = Gate {

@@ -15,6 +15,7 @@
 pub mod backoff;
 mod channels;
 mod connect;
+mod dial;
 pub mod driver;
 pub mod fault;
 mod handler;
