@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::fault::Fault;
 use super::machine::{Input, Machine, Order, Probe, State};
-use super::scout::{self, Candidate};
-use super::session::{self, Ask, Plan, Told};
+use super::session::{Ask, Plan, Told};
+use super::sessions::{Heard, Sessions};
 use super::show;
 use super::timing::Timing;
 use crate::metadata::{self, document::TunnelSpec};
@@ -22,9 +21,6 @@ use crate::pulse::Pulse;
 use crate::relay::dial::Dialer;
 use crate::status::board::Slice;
 use crate::status::model::{self, Timestamp};
-
-/// How many sessions may end with their last connection; the oldest makes room for one more.
-const RETIRED: usize = 4;
 
 /// The tunnel that is wanted.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -57,55 +53,10 @@ pub struct Driver {
     pub pulse: Pulse,
 }
 
-/// A session that runs; it is cut when this is dropped.
-pub(super) struct Live {
-    task: JoinHandle<Fault>,
-    asks: mpsc::Sender<Ask>,
-    pub(super) told: mpsc::Receiver<Told>,
-    stop: CancellationToken,
-}
-
-impl Live {
-    /// Asks it for something; a session with no room for it is busy with the same.
-    pub(super) fn ask(&self, ask: Ask) {
-        let _ = self.asks.try_send(ask);
-    }
-
-    /// Waits until it has ended, and says why.
-    pub(super) async fn end(&mut self) -> Fault {
-        (&mut self.task).await.unwrap_or(Fault::Stopped)
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// The sessions that there are.
-#[derive(Default)]
-struct Sessions {
-    /// The one that the machine knows.
-    live: Option<Live>,
-    scouting: Option<JoinHandle<Result<Candidate, Fault>>>,
-    /// The one to switch to.
-    candidate: Option<Candidate>,
-    /// Those that end with their last connection.
-    retired: Vec<Live>,
-}
-
-impl Drop for Sessions {
-    fn drop(&mut self) {
-        self.stop_scouting();
-    }
-}
-
 /// What the driver waits for.
 enum Event {
-    Input(Input),
-    Told(Told),
-    Scouted(Result<Candidate, Fault>),
+    Heard(Heard),
+    Due,
     Wanted,
     News(News),
     Restored,
@@ -120,12 +71,13 @@ impl Driver {
         self.wanted.mark_changed();
         while let Some(event) = self.next(&machine, &mut sessions, &stop).await {
             let input = match event {
-                Event::Input(input) => input,
-                Event::Told(told) => match self.take(told) {
+                Event::Due => Input::Tick,
+                Event::Heard(Heard::Told(told)) => match self.take(told) {
                     Some(input) => input,
                     None => continue,
                 },
-                Event::Scouted(result) => sessions.scouted(result),
+                Event::Heard(Heard::Ended(fault)) => Input::Ended(fault),
+                Event::Heard(Heard::Scouted(result)) => sessions.scouted(result),
                 Event::Wanted => {
                     spec = self.effective();
                     Input::Wanted(spec.as_ref().map_or(0, |spec| spec.proxies.len()))
@@ -159,12 +111,14 @@ impl Driver {
         input: Input,
     ) {
         if matches!(input, Input::Ended(_)) {
-            sessions.live = None;
+            sessions.open(None);
         }
         if matches!(input, Input::Ended(_) | Input::Wanted(_)) {
             sessions.stop_scouting();
         }
-        if let Input::Ended(Fault::AuthRejected { .. }) = input {
+        if let Input::Ended(Fault::AuthRejected { .. })
+        | Input::Scouted(Err(Fault::AuthRejected { .. })) = input
+        {
             // One that waits already says the same.
             let _ = self.rejected.try_send(metadata::Nudge::AuthFault);
         }
@@ -200,10 +154,9 @@ impl Driver {
                 () = self.pulse.answer() => {}
                 Ok(()) = self.restores.changed() => return Some(Event::Restored),
                 Ok(()) = self.wanted.changed() => return Some(Event::Wanted),
-                event = hear(&mut sessions.live) => return Some(event),
-                result = scouted(&mut sessions.scouting) => return Some(Event::Scouted(result)),
+                heard = sessions.hear() => return Some(Event::Heard(heard)),
                 Some(news) = self.news.recv() => return Some(Event::News(news)),
-                () = at(machine.deadline()) => return Some(Event::Input(Input::Tick)),
+                () = at(machine.deadline()) => return Some(Event::Due),
             }
         }
     }
@@ -233,12 +186,8 @@ impl Driver {
 
     fn obey(&self, order: Order, sessions: &mut Sessions, spec: Option<&Arc<TunnelSpec>>) {
         match order {
-            Order::Open(index) => sessions.live = self.plan(spec, index).map(open),
-            Order::Scout(index) => {
-                sessions.stop_scouting();
-                let plan = self.plan(spec, index);
-                sessions.scouting = plan.map(|plan| tokio::spawn(scout::run(plan)));
-            }
+            Order::Open(index) => sessions.open(self.plan(spec, index)),
+            Order::Scout(index) => sessions.scout(self.plan(spec, index)),
             Order::Switch => {
                 if let Some(forwards) = sessions.switch() {
                     self.slice.update(|slice| slice.forwards = forwards);
@@ -246,11 +195,7 @@ impl Driver {
             }
             Order::Request => sessions.ask(Ask::Request),
             Order::Probe => sessions.ask(Ask::Probe),
-            Order::Close => {
-                if let Some(live) = &sessions.live {
-                    live.stop.cancel();
-                }
-            }
+            Order::Close => sessions.close(),
         }
     }
 
@@ -263,105 +208,6 @@ impl Driver {
             timing: self.timing.clone(),
             slice: self.slice.clone(),
         })
-    }
-}
-
-impl Sessions {
-    fn ask(&self, ask: Ask) {
-        if let Some(live) = &self.live {
-            live.ask(ask);
-        }
-    }
-
-    /// Has the live session see whether it still stands, after news that may have cost it.
-    fn check(&self, news: News) {
-        self.ask(Ask::CheckAddress);
-        if news == News::Woken {
-            self.ask(Ask::CheckPeer);
-        }
-    }
-
-    fn stop_scouting(&mut self) {
-        self.candidate = None;
-        if let Some(scouting) = self.scouting.take() {
-            scouting.abort();
-        }
-    }
-
-    fn scouted(&mut self, result: Result<Candidate, Fault>) -> Input {
-        self.scouting = None;
-        Input::Scouted(result.map(|candidate| {
-            let known = (candidate.port, candidate.proof.clone());
-            self.candidate = Some(candidate);
-            known
-        }))
-    }
-
-    /// The candidate carries the tunnel from now on; returns its forwards.
-    fn switch(&mut self) -> Option<Vec<model::Forward>> {
-        let candidate = self.candidate.take()?;
-        if let Some(mut old) = self.live.replace(candidate.live) {
-            old.ask(Ask::Retire);
-            // What it tells is of no interest any more.
-            old.told.close();
-            self.retired.retain(|retired| !retired.task.is_finished());
-            if self.retired.len() == RETIRED {
-                self.retired.remove(0);
-            }
-            self.retired.push(old);
-        }
-        Some(candidate.forwards)
-    }
-
-    /// Ends all of them in an orderly way, within `time`.
-    async fn stop(&mut self, time: std::time::Duration) {
-        self.stop_scouting();
-        let all: Vec<_> = self
-            .live
-            .take()
-            .into_iter()
-            .chain(self.retired.drain(..))
-            .collect();
-        all.iter().for_each(|live| live.stop.cancel());
-        let _ = timeout(time, async {
-            for mut live in all {
-                live.end().await;
-            }
-        })
-        .await;
-    }
-}
-
-pub(super) fn open(plan: Plan) -> Live {
-    let (asks, asked) = mpsc::channel(4);
-    let (tell, told) = mpsc::channel(4);
-    let stop = CancellationToken::new();
-    let task = tokio::spawn(session::run(plan, asked, tell, stop.clone()));
-    Live {
-        task,
-        asks,
-        told,
-        stop,
-    }
-}
-
-/// What the session says next; what it has said before it ended comes before its end.
-async fn hear(live: &mut Option<Live>) -> Event {
-    let Some(live) = live else {
-        return std::future::pending().await;
-    };
-    match live.told.recv().await {
-        Some(told) => Event::Told(told),
-        None => Event::Input(Input::Ended(live.end().await)),
-    }
-}
-
-async fn scouted(
-    scouting: &mut Option<JoinHandle<Result<Candidate, Fault>>>,
-) -> Result<Candidate, Fault> {
-    match scouting {
-        Some(task) => task.await.unwrap_or(Err(Fault::Stopped)),
-        None => std::future::pending().await,
     }
 }
 

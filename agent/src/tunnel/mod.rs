@@ -1,16 +1,18 @@
 //! The reverse tunnel: one SSH session to a proxy that holds a remote forward to our sshd.
 //!
 //! ```text
-//!              wanted, nudge, tick
+//!              wanted, news, tick
 //!                      │
-//!   driver ──> machine ┴──> open, close, request, probe ──> session ──> connect, handler, probe
-//!      ^                                                       │
+//!   driver ──> machine ┴──> open, close, request, probe ──> session ──> dial, connect, login
+//!      ^           └──────> scout, switch ──> sessions         │        requests, refusal
+//!      │                                                       │        channels, probe
 //!      └──── granted, refused, probed, ended ──────────────────┘
 //! ```
 //!
 //! [`machine`] decides and knows no I/O; [`driver`] feeds it and carries its orders out;
-//! [`show`] says where it stands; [`session`] is one SSH session from dial to death. The names
-//! of what can go wrong are in [`fault`], all durations in [`timing`].
+//! [`show`] says where it stands; [`session`] is one SSH session from dial to death, and
+//! [`sessions`] those that there are. The names of what can go wrong are in [`fault`], all
+//! durations in [`timing`].
 
 pub mod backoff;
 mod channels;
@@ -27,6 +29,7 @@ mod refusal;
 mod scout;
 mod services;
 mod session;
+mod sessions;
 mod show;
 pub mod timing;
 mod wire;

@@ -3,10 +3,10 @@
 
 use tokio::time::timeout;
 
-use super::driver::{Live, open};
 use super::fault::Fault;
 use super::machine::Proof;
 use super::session::{Ask, Plan, Told};
+use super::sessions::{Live, open};
 use crate::status::model;
 
 /// A session that could carry the tunnel.

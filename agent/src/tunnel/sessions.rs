@@ -1,0 +1,208 @@
+//! The sessions that there are: the one that carries the tunnel, the one that is being scouted,
+//! and those that end with their last connection.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::fault::Fault;
+use super::machine::Input;
+use super::scout::{self, Candidate};
+use super::session::{self, Ask, Plan, Told};
+use crate::news::News;
+use crate::status::model;
+
+/// How many sessions may end with their last connection; the oldest makes room for one more.
+const RETIRED: usize = 4;
+
+/// A session that runs; it is cut when this is dropped.
+pub(super) struct Live {
+    task: JoinHandle<Fault>,
+    asks: mpsc::Sender<Ask>,
+    pub(super) told: mpsc::Receiver<Told>,
+    stop: CancellationToken,
+}
+
+impl Live {
+    /// Asks it for something; a session with no room for it is busy with the same.
+    /// Asks the one that carries the tunnel.
+    pub(super) fn ask(&self, ask: Ask) {
+        let _ = self.asks.try_send(ask);
+    }
+
+    /// Tells it to end in an orderly way.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until it has ended, and says why.
+    pub(super) async fn end(&mut self) -> Fault {
+        (&mut self.task).await.unwrap_or(Fault::Stopped)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The sessions that there are.
+#[derive(Default)]
+pub(super) struct Sessions {
+    /// The one that the machine knows.
+    live: Option<Live>,
+    scouting: Option<JoinHandle<Result<Candidate, Fault>>>,
+    /// The one to switch to.
+    candidate: Option<Candidate>,
+    /// Those that end with their last connection.
+    retired: Vec<Live>,
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        self.stop_scouting();
+    }
+}
+
+/// What is heard of the sessions.
+pub(super) enum Heard {
+    /// The one that carries the tunnel says something.
+    Told(Told),
+    /// It has ended.
+    Ended(Fault),
+    /// Scouting has ended.
+    Scouted(Result<Candidate, Fault>),
+}
+
+/// Starts a session.
+pub(super) fn open(plan: Plan) -> Live {
+    let (asks, asked) = mpsc::channel(4);
+    let (tell, told) = mpsc::channel(4);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(session::run(plan, asked, tell, stop.clone()));
+    Live {
+        task,
+        asks,
+        told,
+        stop,
+    }
+}
+
+impl Sessions {
+    /// What happens next; for ever if there is no session.
+    pub(super) async fn hear(&mut self) -> Heard {
+        let Self { live, scouting, .. } = self;
+        tokio::select! {
+            biased;
+            heard = hear(live) => heard,
+            result = scouted(scouting) => Heard::Scouted(result),
+        }
+    }
+
+    /// Opens a session to carry the tunnel.
+    pub(super) fn open(&mut self, plan: Option<Plan>) {
+        self.live = plan.map(open);
+    }
+
+    /// Brings one up beside it.
+    pub(super) fn scout(&mut self, plan: Option<Plan>) {
+        self.stop_scouting();
+        self.scouting = plan.map(|plan| tokio::spawn(scout::run(plan)));
+    }
+
+    /// Asks the one that carries the tunnel.
+    pub(super) fn ask(&self, ask: Ask) {
+        if let Some(live) = &self.live {
+            live.ask(ask);
+        }
+    }
+
+    /// Ends the one that carries the tunnel in an orderly way.
+    pub(super) fn close(&self) {
+        self.live.iter().for_each(Live::stop);
+    }
+
+    /// Has the live session see whether it still stands, after news that may have cost it.
+    pub(super) fn check(&self, news: News) {
+        self.ask(Ask::CheckAddress);
+        if news == News::Woken {
+            self.ask(Ask::CheckPeer);
+        }
+    }
+
+    /// Ends the attempt that is under way, and what came of it.
+    pub(super) fn stop_scouting(&mut self) {
+        self.candidate = None;
+        if let Some(scouting) = self.scouting.take() {
+            scouting.abort();
+        }
+    }
+
+    /// Keeps what came of scouting, and tells it to the machine.
+    pub(super) fn scouted(&mut self, result: Result<Candidate, Fault>) -> Input {
+        self.scouting = None;
+        Input::Scouted(result.map(|candidate| {
+            let known = (candidate.port, candidate.proof.clone());
+            self.candidate = Some(candidate);
+            known
+        }))
+    }
+
+    /// The candidate carries the tunnel from now on; returns its forwards.
+    pub(super) fn switch(&mut self) -> Option<Vec<model::Forward>> {
+        let candidate = self.candidate.take()?;
+        if let Some(mut old) = self.live.replace(candidate.live) {
+            old.ask(Ask::Retire);
+            // What it tells is of no interest any more.
+            old.told.close();
+            self.retired.retain(|retired| !retired.task.is_finished());
+            if self.retired.len() == RETIRED {
+                self.retired.remove(0);
+            }
+            self.retired.push(old);
+        }
+        Some(candidate.forwards)
+    }
+
+    /// Ends all of them in an orderly way, within `time`.
+    pub(super) async fn stop(&mut self, time: Duration) {
+        self.stop_scouting();
+        let all: Vec<_> = self
+            .live
+            .take()
+            .into_iter()
+            .chain(self.retired.drain(..))
+            .collect();
+        all.iter().for_each(Live::stop);
+        let _ = timeout(time, async {
+            for mut live in all {
+                live.end().await;
+            }
+        })
+        .await;
+    }
+}
+
+/// What the session says next; what it has said before it ended comes before its end.
+async fn hear(live: &mut Option<Live>) -> Heard {
+    let Some(live) = live else {
+        return std::future::pending().await;
+    };
+    match live.told.recv().await {
+        Some(told) => Heard::Told(told),
+        None => Heard::Ended(live.end().await),
+    }
+}
+
+async fn scouted(
+    scouting: &mut Option<JoinHandle<Result<Candidate, Fault>>>,
+) -> Result<Candidate, Fault> {
+    match scouting {
+        Some(task) => task.await.unwrap_or(Err(Fault::Stopped)),
+        None => std::future::pending().await,
+    }
+}
