@@ -6,7 +6,8 @@
 //! | bridge | connections, its clock | the bridge slice |
 //! | metadata | its clock, files, nudges | the metadata slice, the document, facts |
 //! | desire | document, facts, its clock | the NAT slice, the tunnel that is wanted |
-//! | tunnel | what is wanted, its session, nudges | the tunnel slice |
+//! | tunnel | what is wanted, its session, news | the tunnel slice |
+//! | news | the kernel | news for the tunnel, nudges for the metadata |
 //! | status server | clients | nothing |
 //! | supervisor (this one) | signals, the watchdog's clock | `restart_pending` |
 
@@ -26,7 +27,8 @@ use tracing::info;
 use crate::bridge::{Bridge, Limits};
 use crate::config::Config;
 use crate::host::Inherited;
-use crate::metadata::{self, Facts};
+use crate::metadata::{self, Facts, InForce};
+use crate::news::{self, Outlets};
 use crate::pulse::Monitor;
 use crate::relay::dial::Dialer;
 use crate::sshd;
@@ -83,15 +85,24 @@ async fn serve(config: &Config, inherited: Vec<Inherited>) -> io::Result<()> {
     ));
 
     let (reread, rereads) = mpsc::channel(NUDGES);
-    let (document, documents) = watch::channel(None);
+    let (restored, restores) = watch::channel(0);
+    let (document, documents) = watch::channel(InForce::default());
     let (facts, known) = watch::channel(Facts::default());
-    let inputs = metadata::run(config.clone(), board.metadata(), rereads, document, facts);
+    let wires = metadata::Wires {
+        nudges: rereads,
+        restores: restores.clone(),
+        document,
+        facts,
+    };
+    let inputs = metadata::run(config.clone(), board.metadata(), wires);
     tasks.spawn(until(stop.clone(), inputs));
 
+    let (network, network_changes) = watch::channel(0);
     let (wanted_in, wanted) = watch::channel(Wanted::default());
     let desire = Desire {
         documents,
         facts: known,
+        network: network_changes,
         when: config.when,
         nat: board.nat(),
         instance_id: board.instance_id(),
@@ -100,7 +111,6 @@ async fn serve(config: &Config, inherited: Vec<Inherited>) -> io::Result<()> {
     tasks.spawn(until(stop.clone(), desire.run()));
 
     let (nudge, news) = mpsc::channel(NUDGES);
-    let (_restored, restores) = watch::channel(0);
     let driver = Driver {
         wanted,
         news,
@@ -113,6 +123,14 @@ async fn serve(config: &Config, inherited: Vec<Inherited>) -> io::Result<()> {
         pulse: monitor.pulse("tunnel"),
     };
     tasks.spawn(driver.run(stop.clone()));
+
+    let outlets = Outlets {
+        tunnel: nudge.clone(),
+        metadata: reread.clone(),
+        network,
+        restores: restored,
+    };
+    tasks.spawn(until(stop.clone(), news::run(outlets)));
 
     // Either end may be gone only if its task has ended; it has said why.
     let _ = bridge_ready.await;

@@ -23,6 +23,7 @@ pub mod explain;
 pub mod host;
 pub mod logging;
 pub mod metadata;
+pub mod moment;
 pub mod nat;
 pub mod news;
 pub mod origin;

@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use crate::host;
-use crate::metadata::Facts;
 use crate::metadata::document::{Document, TunnelSpec, When};
+use crate::metadata::{Facts, InForce};
 use crate::nat;
 use crate::status::board::Slice;
 use crate::status::model;
@@ -19,8 +19,10 @@ use crate::tunnel::driver::Wanted;
 const LOOK: Duration = Duration::from_secs(30);
 
 pub(super) struct Desire {
-    pub(super) documents: watch::Receiver<Option<Arc<Document>>>,
+    pub(super) documents: watch::Receiver<InForce>,
     pub(super) facts: watch::Receiver<Facts>,
+    /// Counts changes of the network.
+    pub(super) network: watch::Receiver<u64>,
     /// What the configuration says over the document.
     pub(super) when: Option<When>,
     pub(super) nat: Slice<model::Nat>,
@@ -33,10 +35,10 @@ impl Desire {
     pub(super) async fn run(mut self) {
         let mut doubts = 0;
         loop {
-            let document = self.documents.borrow_and_update().clone();
+            let InForce { document, epoch } = self.documents.borrow_and_update().clone();
             let facts = self.facts.borrow_and_update().clone();
             let spec = self.decide(document.as_deref(), facts, &mut doubts);
-            let wanted = Wanted { spec, epoch: 0 };
+            let wanted = Wanted { spec, epoch };
             let changed = self.wanted.send_if_modified(|before| {
                 let changed = *before != wanted;
                 before.clone_from(&wanted);
@@ -51,6 +53,7 @@ impl Desire {
             tokio::select! {
                 Ok(()) = self.documents.changed() => doubts = 0,
                 Ok(()) = self.facts.changed() => {}
+                Ok(()) = self.network.changed() => {}
                 () = sleep_until(Instant::now() + LOOK) => {}
             }
         }

@@ -12,6 +12,10 @@
 //! One task, [`run`], owns all of it. A round walks the [`sources`] up to the first document,
 //! [`decide()`] says what follows, [`schedule`] when to look again; [`watch`] and nudges cut the
 //! wait short. Files that only root may read come through [`inputs`].
+//!
+//! A document belongs to the machine that it was read on. After a restore from a snapshot, or
+//! once a source calls this machine by another name, nothing of before is kept, not even over a
+//! failure: key and port may be those of the machine that this one was cloned from.
 
 pub mod check;
 pub mod decide;
@@ -25,6 +29,7 @@ pub mod sources;
 mod content;
 #[cfg(test)]
 mod fixtures;
+mod publish;
 mod schedule;
 mod tree;
 mod watch;
@@ -35,17 +40,15 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch as channel};
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::config::Config;
-use crate::explain::Explain;
 use crate::status::board::Slice;
-use crate::status::model::{self, Fault, MetadataState, Timestamp};
+use crate::status::model;
 
-use decide::{Decision, Found, decide};
 use document::Document;
-use reading::SourceFault;
-use schedule::{Outcome, Schedule};
+use publish::Publisher;
+use schedule::Schedule;
 use sources::Sources;
 use watch::Watch;
 
@@ -66,15 +69,31 @@ pub enum Nudge {
     AuthFault,
 }
 
+/// The document in force.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct InForce {
+    /// Null where there is none.
+    pub document: Option<Arc<Document>>,
+    /// How many restores from a snapshot were known when the round began that read it.
+    pub epoch: u64,
+}
+
+/// What the task hears and what it tells.
+#[derive(Debug)]
+pub struct Wires {
+    /// News from outside.
+    pub nudges: mpsc::Receiver<Nudge>,
+    /// Counts restores from a snapshot.
+    pub restores: channel::Receiver<u64>,
+    /// The document in force.
+    pub document: channel::Sender<InForce>,
+    /// What else is known of this machine.
+    pub facts: channel::Sender<Facts>,
+}
+
 /// Reads the sources for as long as it is polled; dropping it is the way to end it.
-pub async fn run(
-    config: Config,
-    slice: Slice<model::Metadata>,
-    nudges: mpsc::Receiver<Nudge>,
-    out: channel::Sender<Option<Arc<Document>>>,
-    facts: channel::Sender<Facts>,
-) {
-    run_in(Places::system(), config, slice, nudges, out, facts).await;
+pub async fn run(config: Config, slice: Slice<model::Metadata>, wires: Wires) {
+    run_in(Places::system(), config, slice, wires).await;
 }
 
 /// [`run`], with the local sources in other places.
@@ -82,32 +101,34 @@ pub async fn run_in(
     places: Places,
     config: Config,
     slice: Slice<model::Metadata>,
-    mut nudges: mpsc::Receiver<Nudge>,
-    out: channel::Sender<Option<Arc<Document>>>,
-    facts: channel::Sender<Facts>,
+    mut wires: Wires,
 ) {
     let mut sources = Sources::new(&config, places);
     let mut watch = Watch::new(sources.watched());
-    let mut publisher = Publisher {
-        slice,
-        out,
-        last_good: None,
-        last_fault: None,
-    };
+    let mut publisher = Publisher::new(slice, wires.document.clone());
     let mut schedule = Schedule::default();
-    let start = Instant::now();
+    let mut start = Instant::now();
     loop {
-        let readings = walk(&mut sources, &mut watch).await;
-        let outcome = publisher.publish(decide(publisher.last_good.as_ref(), &readings));
-        let ended = Instant::now();
-        let pause = schedule.after(outcome, ended - start, fastrand::f64());
-        let round = Round {
-            next: ended + pause,
-            after_auth_fault: ended + AUTH_PAUSE,
+        let epoch = *wires.restores.borrow_and_update();
+        let end = tokio::select! {
+            readings = walk(&mut sources, &mut watch) => {
+                let outcome = publisher.publish(epoch, &readings);
+                let ended = Instant::now();
+                let pause = schedule.after(outcome, ended - start, fastrand::f64());
+                let round = Round {
+                    next: ended + pause,
+                    after_auth_fault: ended + AUTH_PAUSE,
+                };
+                round.wait(&mut sources, &mut watch, &mut wires).await
+            }
+            Ok(()) = wires.restores.changed() => End::OtherMachine,
         };
-        round
-            .wait(&mut sources, &mut watch, &mut nudges, &facts)
-            .await;
+        if end == End::OtherMachine {
+            publisher.forget();
+            sources.forget();
+            schedule = Schedule::default();
+            start = Instant::now();
+        }
     }
 }
 
@@ -125,6 +146,15 @@ async fn walk(
     sources.walk().await
 }
 
+/// Why a wait has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is time for another round.
+    Due,
+    /// What is known may be another machine's.
+    OtherMachine,
+}
+
 struct Round {
     next: Instant,
     after_auth_fault: Instant,
@@ -133,145 +163,35 @@ struct Round {
 impl Round {
     /// Waits until it is time for another round. The facts are gathered meanwhile: they are of
     /// no use before the document, and must not hold it up.
-    async fn wait(
-        mut self,
-        sources: &mut Sources,
-        watch: &mut Watch,
-        nudges: &mut mpsc::Receiver<Nudge>,
-        facts: &channel::Sender<Facts>,
-    ) {
-        let before = facts.borrow().clone();
+    async fn wait(mut self, sources: &mut Sources, watch: &mut Watch, wires: &mut Wires) -> End {
+        let before = wires.facts.borrow().clone();
         let gather = sources.facts(before);
         tokio::pin!(gather);
         let (mut gathering, mut listening) = (true, true);
         loop {
             tokio::select! {
-                () = sleep_until(self.next) => return,
-                () = watch.changed() => return,
-                nudge = nudges.recv(), if listening => match nudge {
-                    Some(Nudge::Reload) => return,
+                () = sleep_until(self.next) => return End::Due,
+                () = watch.changed() => return End::Due,
+                Ok(()) = wires.restores.changed() => return End::OtherMachine,
+                nudge = wires.nudges.recv(), if listening => match nudge {
+                    Some(Nudge::Reload) => return End::Due,
                     Some(Nudge::AuthFault) => self.next = self.next.min(self.after_auth_fault),
                     None => listening = false,
                 },
                 found = &mut gather, if gathering => {
                     gathering = false;
-                    facts.send_if_modified(|known| {
+                    let other = wires.facts.borrow().identity.differs(&found.identity);
+                    wires.facts.send_if_modified(|known| {
                         let changed = *known != found;
                         *known = found;
                         changed
                     });
+                    if other {
+                        info!("this machine has another name now: reading the metadata anew");
+                        return End::OtherMachine;
+                    }
                 }
             }
-        }
-    }
-}
-
-/// Makes decisions known, each thing once.
-struct Publisher {
-    slice: Slice<model::Metadata>,
-    out: channel::Sender<Option<Arc<Document>>>,
-    last_good: Option<Found>,
-    last_fault: Option<SourceFault>,
-}
-
-impl Publisher {
-    fn publish(&mut self, decision: Decision) -> Outcome {
-        match decision {
-            Decision::Take(found, fault) => {
-                self.note(fault.as_ref());
-                self.slice.update(|slice| {
-                    slice.state = MetadataState::Found;
-                    slice.source = Some(found.source.as_str().to_owned());
-                    slice.fetched_at = Some(Timestamp::now());
-                    slice.warnings.clone_from(&found.document.warnings);
-                    slice.fault = fault.map(|fault| Fault::after(slice.fault.as_ref(), &fault));
-                });
-                self.take(found);
-                Outcome::Found
-            }
-            Decision::Keep(fault) => {
-                self.failed(&fault);
-                Outcome::Failed
-            }
-            Decision::Fail(fault) => {
-                self.withdraw();
-                self.failed(&fault);
-                Outcome::Failed
-            }
-            Decision::Drop(blank) => {
-                self.note(None);
-                self.withdraw();
-                self.slice.update(|slice| {
-                    slice.state = MetadataState::Absent;
-                    slice.fault = blank.map(|blank| Fault::after(slice.fault.as_ref(), &blank));
-                });
-                Outcome::Absent
-            }
-        }
-    }
-
-    fn failed(&mut self, fault: &SourceFault) {
-        self.note(Some(fault));
-        self.slice.update(|slice| {
-            slice.state = MetadataState::Failed;
-            slice.fault = Some(Fault::after(slice.fault.as_ref(), fault));
-        });
-    }
-
-    fn take(&mut self, found: Found) {
-        let before = self.last_good.replace(found.clone());
-        if before.is_some_and(|before| before.document == found.document) {
-            return;
-        }
-        let source = found.source.as_str();
-        match &found.document.tunnel {
-            Some(tunnel) => info!(
-                source,
-                proxy = tunnel.proxies.first().map(tracing::field::display),
-                bind = tunnel.forward.bind,
-                port = tunnel.forward.port,
-                key = %tunnel.login.key.fingerprint(russh::keys::HashAlg::Sha256),
-                "a tunnel document is in force"
-            ),
-            None => info!(source, "a document without a tunnel is in force"),
-        }
-        for warning in &found.document.warnings {
-            warn!(source, "{warning}");
-        }
-        self.out.send_replace(Some(found.document));
-    }
-
-    fn withdraw(&mut self) {
-        if let Some(before) = self.last_good.take() {
-            info!(
-                source = before.source.as_str(),
-                "the tunnel document is gone"
-            );
-            self.out.send_replace(None);
-        }
-        self.slice.update(|slice| {
-            slice.source = None;
-            slice.fetched_at = None;
-            slice.warnings.clear();
-        });
-    }
-
-    /// Says in the journal what has failed, once until it is something else.
-    fn note(&mut self, fault: Option<&SourceFault>) {
-        // How a service can't be reached changes with the weather.
-        let silent = |fault: Option<&SourceFault>| fault.is_some_and(SourceFault::is_unreachable);
-        let before = self.last_fault.as_ref();
-        if before == fault || silent(before) && silent(fault) {
-            return;
-        }
-        self.last_fault = fault.cloned();
-        match fault {
-            // As on every machine that has no such service.
-            Some(fault) if fault.is_unreachable() && self.last_good.is_none() => {
-                info!(code = fault.code(), "no metadata service: {fault}");
-            }
-            Some(fault) => warn!(code = fault.code(), "metadata: {fault}"),
-            None => info!("the metadata is without fault again"),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::config::SourceName;
 use crate::metadata::fixtures::{Directory, Say, Server, document, yaml};
 use crate::status::board::Board;
-use crate::status::model::Metadata;
+use crate::status::model::{Metadata, MetadataState};
 
 /// Far more than anything here takes: a test that reaches it has failed.
 const LONG: Duration = Duration::from_secs(20);
@@ -19,7 +19,8 @@ struct Running {
     directory: Directory,
     board: Board,
     nudges: mpsc::Sender<Nudge>,
-    documents: channel::Receiver<Option<Arc<Document>>>,
+    restores: channel::Sender<u64>,
+    documents: channel::Receiver<InForce>,
     facts: channel::Receiver<Facts>,
     task: JoinHandle<()>,
 }
@@ -45,13 +46,21 @@ impl Running {
         };
         let board = Board::new("127.0.0.1:22");
         let (nudges, nudged) = mpsc::channel(4);
-        let (out, documents) = channel::channel(None);
+        let (restores, restored) = channel::channel(0);
+        let (document, documents) = channel::channel(InForce::default());
         let (known, facts) = channel::channel(Facts::default());
-        let task = run_in(places, config, board.metadata(), nudged, out, known);
+        let wires = Wires {
+            nudges: nudged,
+            restores: restored,
+            document,
+            facts: known,
+        };
+        let task = run_in(places, config, board.metadata(), wires);
         Self {
             directory,
             board,
             nudges,
+            restores,
             documents,
             facts,
             task: tokio::spawn(task),
@@ -71,7 +80,9 @@ impl Running {
     /// Waits until this document is in force, by its port.
     async fn until_port(&mut self, port: u16) {
         let wanted = document(port);
-        let force = self.documents.wait_for(|now| now.as_ref() == Some(&wanted));
+        let force = self
+            .documents
+            .wait_for(|now| now.document.as_ref() == Some(&wanted));
         timeout(LONG, force).await.expect("never in force").unwrap();
     }
 
@@ -98,10 +109,13 @@ async fn a_file_that_comes_late_is_in_force_at_once_and_gone_when_it_goes() {
     running.directory.write(FILE, yaml(2));
     running.until_port(2).await;
     std::fs::remove_file(running.directory.path().join(FILE)).unwrap();
-    timeout(LONG, running.documents.wait_for(Option::is_none))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(
+        LONG,
+        running.documents.wait_for(|now| now.document.is_none()),
+    )
+    .await
+    .unwrap()
+    .unwrap();
     let absent = running
         .until(|now| now.state == MetadataState::Absent)
         .await;
@@ -129,7 +143,7 @@ async fn a_wrong_file_leaves_the_last_good_one_in_force() {
             .contains("tunnel.port: found 70000")
     );
     assert_eq!(failed.source.as_deref(), Some("file"));
-    assert!(running.documents.borrow().is_some());
+    assert!(running.documents.borrow().document.is_some());
     running.directory.write(FILE, yaml(2));
     running.until_port(2).await;
     let found = running.until(|now| now.state == MetadataState::Found).await;
@@ -177,16 +191,19 @@ async fn a_failing_service_keeps_the_document_and_an_answer_without_one_takes_it
         .await;
     assert_eq!(fault(&failed), "metadata-http");
     assert_eq!(failed.source.as_deref(), Some("openstack"));
-    assert!(running.documents.borrow().is_some());
+    assert!(running.documents.borrow().document.is_some());
     state.store(2, Ordering::Relaxed);
     running.nudge(Nudge::Reload).await;
     running.until_port(2).await;
     state.store(404, Ordering::Relaxed);
     running.nudge(Nudge::Reload).await;
-    timeout(LONG, running.documents.wait_for(Option::is_none))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(
+        LONG,
+        running.documents.wait_for(|now| now.document.is_none()),
+    )
+    .await
+    .unwrap()
+    .unwrap();
 }
 
 #[tokio::test]
@@ -250,4 +267,64 @@ async fn a_slow_service_does_not_hold_up_a_file_that_appears() {
         "{:?}",
         started.elapsed()
     );
+}
+
+#[tokio::test]
+async fn after_a_restore_nothing_of_before_is_kept_not_even_over_a_failure() {
+    let state = Arc::new(AtomicU16::new(1));
+    let server = service(Arc::clone(&state)).await;
+    let mut running = Running::new(Directory::new(), &server.url, &[SourceName::Openstack]);
+    running.until_port(1).await;
+    state.store(500, Ordering::Relaxed);
+    running.restores.send_replace(1);
+    let gone = running.documents.wait_for(|now| now.document.is_none());
+    timeout(LONG, gone).await.unwrap().unwrap();
+    let failed = running
+        .until(|now| now.state == MetadataState::Failed)
+        .await;
+    assert_eq!(fault(&failed), "metadata-http");
+    assert_eq!(failed.source, None);
+    // Soon after the service is back; and what it says now is of this epoch.
+    state.store(2, Ordering::Relaxed);
+    running.until_port(2).await;
+    assert_eq!(running.documents.borrow().epoch, 1);
+}
+
+#[tokio::test]
+async fn the_same_document_is_announced_again_after_a_restore() {
+    let server = service(Arc::new(AtomicU16::new(1))).await;
+    let mut running = Running::new(Directory::new(), &server.url, &[SourceName::Openstack]);
+    running.until_port(1).await;
+    running.restores.send_replace(1);
+    let again = |now: &InForce| now.epoch == 1 && now.document.is_some();
+    let again = running.documents.wait_for(again);
+    timeout(LONG, again).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_document_of_another_name_is_not_kept_over_a_failure() {
+    let name = Arc::new(AtomicU16::new(1));
+    let shown = Arc::clone(&name);
+    let server = Server::new(move |head| {
+        let name = shown.load(Ordering::Relaxed);
+        match head.split(' ').nth(1) {
+            Some("/openstack/latest/meta_data.json") => {
+                Say::ok(format!("{{\"uuid\": \"{name}\"}}"))
+            }
+            Some("/openstack/latest/vendor_data2.json") if name == 1 => Say::ok(yaml(1)),
+            Some("/openstack/latest/vendor_data2.json") => Say::status(500),
+            _ => Say::status(404),
+        }
+    })
+    .await;
+    let mut running = Running::new(Directory::new(), &server.url, &[SourceName::Openstack]);
+    running.until_port(1).await;
+    let known = running
+        .facts
+        .wait_for(|facts| facts.instance_id.as_deref() == Some("1"));
+    timeout(LONG, known).await.unwrap().unwrap();
+    name.store(2, Ordering::Relaxed);
+    running.nudge(Nudge::Reload).await;
+    let gone = running.documents.wait_for(|now| now.document.is_none());
+    timeout(LONG, gone).await.unwrap().unwrap();
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -16,6 +15,7 @@ use super::sessions::{Heard, Sessions};
 use super::show;
 use super::timing::Timing;
 use crate::metadata::{self, document::TunnelSpec};
+use crate::moment::at;
 use crate::news::News;
 use crate::pulse::Pulse;
 use crate::relay::dial::Dialer;
@@ -208,13 +208,5 @@ impl Driver {
             timing: self.timing.clone(),
             slice: self.slice.clone(),
         })
-    }
-}
-
-/// Waits for a moment; for ever if there is none.
-pub(super) async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => sleep_until(moment.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -20,7 +20,6 @@ use tracing::{debug, warn};
 
 use super::channels::Channels;
 use super::connect::{Connection, connect};
-use super::driver::at;
 use super::fault::Fault;
 use super::handler::Gate;
 use super::keepalive;
@@ -32,6 +31,7 @@ use super::timing::Timing;
 use super::wire::Line;
 use crate::host;
 use crate::metadata::document::{Proxy, TunnelSpec};
+use crate::moment::at;
 use crate::relay::dial::Dialer;
 use crate::status::board::Slice;
 use crate::status::model;

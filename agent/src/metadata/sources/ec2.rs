@@ -63,6 +63,7 @@ impl Session {
         Ok(Some(Facts {
             public_address: public_address(address.map_or(Answer::None, Answer::Body)),
             instance_id: id.filter(|id| is_id(id)).map(str::to_owned),
+            ..Facts::default()
         }))
     }
 

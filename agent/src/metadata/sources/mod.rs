@@ -19,6 +19,26 @@ pub struct Facts {
     pub public_address: Option<IpAddr>,
     /// The cloud's name for this guest.
     pub instance_id: Option<String>,
+    /// Who calls it how.
+    pub identity: Identity,
+}
+
+/// The names of this guest, by who said them: they need not agree with one another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
+    cloud_init: Option<String>,
+    service: Option<String>,
+}
+
+impl Identity {
+    /// Whether one of them says something else than before, as on a clone.
+    #[must_use]
+    pub fn differs(&self, later: &Self) -> bool {
+        let differ = |one: &Option<String>, other: &Option<String>| {
+            one.is_some() && other.is_some() && one != other
+        };
+        differ(&self.cloud_init, &later.cloud_init) || differ(&self.service, &later.service)
+    }
 }
 
 /// All sources of one configuration, with what they remember between two rounds.
@@ -78,11 +98,16 @@ impl Sources {
         readings
     }
 
+    /// Forgets what it remembers of services: they may be others now.
+    pub(super) fn forget(&mut self) {
+        self.ec2 = ec2::Session::default();
+    }
+
     /// Asks what is known of this guest; `before` stands for a service that does not answer.
     pub(super) async fn facts(&mut self, before: Facts) -> Facts {
         let mut facts = before;
         if let Some(id) = self.files.instance_id() {
-            facts.instance_id = Some(id);
+            facts.identity.cloud_init = Some(id);
         }
         for &name in &self.order {
             let answer = match name {
@@ -93,13 +118,18 @@ impl Sources {
             match answer {
                 Ok(Some(found)) => {
                     facts.public_address = found.public_address;
-                    facts.instance_id = facts.instance_id.or(found.instance_id);
+                    facts.identity.service = found.instance_id.or(facts.identity.service);
                     break;
                 }
                 Ok(None) => facts.public_address = None,
                 Err(_) => break,
             }
         }
+        let Identity {
+            cloud_init,
+            service,
+        } = &facts.identity;
+        facts.instance_id = cloud_init.clone().or_else(|| service.clone());
         facts
     }
 }

@@ -49,6 +49,7 @@ pub(super) async fn facts(http: &Http) -> Result<Option<Facts>, SourceFault> {
     Ok(Some(Facts {
         public_address: public_address(http.get(super::PUBLIC_IPV4, None).await?),
         instance_id: id.map(str::to_owned),
+        ..Facts::default()
     }))
 }
 

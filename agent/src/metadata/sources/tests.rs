@@ -279,7 +279,7 @@ async fn the_facts_are_asked_of_the_first_service_that_knows() {
     let mut sources = sources(&directory, &server.url, &[Openstack, Ec2]);
     let before = Facts {
         public_address: Some("198.51.100.7".parse().unwrap()),
-        instance_id: None,
+        ..Facts::default()
     };
     let facts = sources.facts(before).await;
     assert_eq!(facts.public_address, None);
@@ -298,7 +298,29 @@ async fn facts_outlive_a_service_that_is_gone() {
     let before = Facts {
         public_address: Some("198.51.100.7".parse().unwrap()),
         instance_id: Some("i-0abc".to_owned()),
+        identity: Identity {
+            service: Some("i-0abc".to_owned()),
+            ..Identity::default()
+        },
     };
     let mut sources = sources(&directory, NOWHERE, &[Openstack, Ec2]);
     assert_eq!(sources.facts(before.clone()).await, before);
+}
+
+#[test]
+fn a_name_tells_machines_apart_only_against_one_of_the_same_origin() {
+    let identity = |cloud_init: Option<&str>, service: Option<&str>| Identity {
+        cloud_init: cloud_init.map(str::to_owned),
+        service: service.map(str::to_owned),
+    };
+    let known = identity(Some("a"), Some("b"));
+    for (later, differs) in [
+        (identity(Some("a"), Some("b")), false),
+        (identity(None, None), false),
+        (identity(Some("c"), Some("b")), true),
+        (identity(None, Some("c")), true),
+    ] {
+        assert_eq!(known.differs(&later), differs, "{later:?}");
+    }
+    assert!(!identity(None, Some("b")).differs(&identity(Some("a"), None)));
 }
