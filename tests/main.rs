@@ -8,6 +8,7 @@ mod guest_package;
 mod guest_sources;
 mod guest_tunnel;
 mod images;
+mod news;
 mod packages;
 mod status;
 mod transfer;

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::dial::dial;
 use super::fault::Fault;
+use super::ghost::Ghosts;
 use super::handler::{Gate, GateError, Incoming};
 use super::timing::Timing;
 use super::wire::{self, Line};
@@ -36,12 +37,16 @@ pub(super) struct Connection {
 
 /// Connects to `proxy` and lets it prove who it is. An address that takes connections and does
 /// not serve them is passed over for the others that the name has.
-pub(super) async fn connect(proxy: &Proxy, timing: &Timing) -> Result<Connection, Fault> {
+pub(super) async fn connect(
+    proxy: &Proxy,
+    ghosts: &Ghosts,
+    timing: &Timing,
+) -> Result<Connection, Fault> {
     let mut dead = Vec::new();
     let mut met = None;
     loop {
         let known = dead.len();
-        match connect_alive(proxy, &mut dead, timing).await {
+        match connect_alive(proxy, &mut dead, ghosts, timing).await {
             Ok(connection) => return Ok(connection),
             Err(fault) if dead.len() > known => met = Some(fault),
             // What the last address did says more than that there is no other.
@@ -54,12 +59,16 @@ pub(super) async fn connect(proxy: &Proxy, timing: &Timing) -> Result<Connection
 async fn connect_alive(
     proxy: &Proxy,
     dead: &mut Vec<IpAddr>,
+    ghosts: &Ghosts,
     timing: &Timing,
 ) -> Result<Connection, Fault> {
     let mut refused = None;
     for offer in proxy.host_keys.offers() {
         let stream = dial(proxy, dead, timing).await?;
-        let peer = stream.peer_addr().map(|peer| peer.ip());
+        let peer = stream.peer_addr().map(|peer| peer.ip()).ok();
+        if let Some(peer) = peer {
+            ghosts.lay_to_rest(peer);
+        }
         match handshake(proxy, stream, &offer, timing).await {
             Ok(connection) => return Ok(connection),
             // It may have the pinned key beside the one that it showed: ask for another kind.

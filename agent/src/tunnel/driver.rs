@@ -186,8 +186,8 @@ impl Driver {
 
     fn obey(&self, order: Order, sessions: &mut Sessions, spec: Option<&Arc<TunnelSpec>>) {
         match order {
-            Order::Open(index) => sessions.open(self.plan(spec, index)),
-            Order::Scout(index) => sessions.scout(self.plan(spec, index)),
+            Order::Open(index) => sessions.open(self.plan(spec, index, sessions)),
+            Order::Scout(index) => sessions.scout(self.plan(spec, index, sessions)),
             Order::Switch => {
                 if let Some(forwards) = sessions.switch() {
                     self.slice.update(|slice| slice.forwards = forwards);
@@ -199,13 +199,19 @@ impl Driver {
         }
     }
 
-    fn plan(&self, spec: Option<&Arc<TunnelSpec>>, index: usize) -> Option<Plan> {
+    fn plan(
+        &self,
+        spec: Option<&Arc<TunnelSpec>>,
+        index: usize,
+        sessions: &Sessions,
+    ) -> Option<Plan> {
         Some(Plan {
             spec: Arc::clone(spec?),
             proxy: spec?.proxies.get(index)?.clone(),
             sshd: self.sshd,
             dialer: self.dialer.clone(),
             timing: self.timing.clone(),
+            ghosts: sessions.ghosts(),
             slice: self.slice.clone(),
         })
     }

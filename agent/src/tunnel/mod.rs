@@ -20,6 +20,7 @@ mod connect;
 mod dial;
 pub mod driver;
 pub mod fault;
+mod ghost;
 mod handler;
 mod keepalive;
 mod login;

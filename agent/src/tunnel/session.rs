@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 use super::channels::Channels;
 use super::connect::{Connection, connect};
 use super::fault::Fault;
+use super::ghost::Ghosts;
 use super::handler::Gate;
 use super::keepalive;
 use super::login::log_in;
@@ -44,6 +45,8 @@ pub(super) struct Plan {
     pub(super) sshd: SocketAddr,
     pub(super) dialer: Dialer,
     pub(super) timing: Timing,
+    /// Connections to reset when there is a way out again.
+    pub(super) ghosts: Ghosts,
     /// Where open channels are counted.
     pub(super) slice: Slice<model::Tunnel>,
 }
@@ -101,7 +104,7 @@ pub(super) async fn run(
 
 /// Connects and logs in.
 async fn open(plan: &Plan) -> Result<Connection, Fault> {
-    let connection = connect(&plan.proxy, &plan.timing).await?;
+    let connection = connect(&plan.proxy, &plan.ghosts, &plan.timing).await?;
     log_in(connection, &plan.proxy, &plan.spec.login, &plan.timing).await
 }
 
@@ -187,6 +190,9 @@ impl Session {
                 () = stop.cancelled() => return self.close().await,
             };
             if let Err(fault) = ended {
+                if let Fault::KeepaliveLost { .. } | Fault::AddressGone { .. } = fault {
+                    self.line.haunt(&self.plan.ghosts);
+                }
                 return fault;
             }
             if self.retiring && self.jobs.is_empty() && self.channels.is_idle() {

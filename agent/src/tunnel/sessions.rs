@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
+use super::ghost::Ghosts;
 use super::machine::Input;
 use super::scout::{self, Candidate};
 use super::session::{self, Ask, Plan, Told};
@@ -60,6 +61,8 @@ pub(super) struct Sessions {
     candidate: Option<Candidate>,
     /// Those that end with their last connection.
     retired: Vec<Live>,
+    /// What is left of those that fell silent.
+    ghosts: Ghosts,
 }
 
 impl Drop for Sessions {
@@ -101,6 +104,11 @@ impl Sessions {
             heard = hear(live) => heard,
             result = scouted(scouting) => Heard::Scouted(result),
         }
+    }
+
+    /// What is left of those that fell silent.
+    pub(super) fn ghosts(&self) -> Ghosts {
+        self.ghosts.clone()
     }
 
     /// Opens a session to carry the tunnel.

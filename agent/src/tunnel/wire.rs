@@ -6,13 +6,16 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, Socket};
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::ghost::Ghosts;
 
 /// russh reads each packet in two steps; from this buffer they cost one system call.
 const BUFFER: usize = 64 * 1024;
@@ -23,6 +26,7 @@ pub(super) struct Wire {
     reader: BufReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
     arrived: Arrivals,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 /// Keeps a connection alive: it is shut down when this is dropped.
@@ -30,7 +34,9 @@ pub(super) struct Wire {
 /// russh's own task may outlive its handle and keep the socket open while output is pending.
 #[derive(Debug)]
 pub(super) struct Line {
-    socket: Socket,
+    /// None once it is a ghost.
+    socket: Option<Socket>,
+    cut: CancellationToken,
     local: IpAddr,
     peer: IpAddr,
     arrived: Arrivals,
@@ -46,6 +52,7 @@ pub(super) fn split(stream: TcpStream, lost: Duration) -> io::Result<(Wire, Line
     let socket = SockRef::from(&stream).try_clone()?;
     let (local, peer) = (stream.local_addr()?.ip(), stream.peer_addr()?.ip());
     let arrived = Arrivals::default();
+    let cut = CancellationToken::new();
     let (reader, writer) = stream.into_split();
     let reader = BufReader::with_capacity(BUFFER, reader);
     Ok((
@@ -53,9 +60,11 @@ pub(super) fn split(stream: TcpStream, lost: Duration) -> io::Result<(Wire, Line
             reader,
             writer,
             arrived: arrived.clone(),
+            cut: Box::pin(cut.clone().cancelled_owned()),
         },
         Line {
-            socket,
+            socket: Some(socket),
+            cut,
             local,
             peer,
             arrived,
@@ -72,6 +81,14 @@ impl Line {
     /// The proxy's address.
     pub(super) fn peer(&self) -> IpAddr {
         self.peer
+    }
+
+    /// Ends the session over it, and leaves the connection to be reset when that can be heard.
+    pub(super) fn haunt(mut self, ghosts: &Ghosts) {
+        self.cut.cancel();
+        if let Some(socket) = self.socket.take() {
+            ghosts.keep(self.peer, socket);
+        }
     }
 
     /// What has arrived on it: a sign of life.
@@ -93,8 +110,11 @@ impl Arrivals {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        self.cut.cancel();
         // It may have ended by itself.
-        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        if let Some(socket) = &self.socket {
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
     }
 }
 
@@ -106,7 +126,11 @@ impl AsyncRead for Wire {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let fresh = this.reader.buffer().is_empty();
-        let available = ready!(Pin::new(&mut this.reader).poll_fill_buf(cx))?;
+        let Poll::Ready(filled) = Pin::new(&mut this.reader).poll_fill_buf(cx) else {
+            // To its reader, a connection that is cut has ended.
+            return this.cut.as_mut().poll(cx).map(Ok);
+        };
+        let available = filled?;
         if fresh {
             this.arrived.0.fetch_add(available.len() as u64, Relaxed);
         }
@@ -130,7 +154,12 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.writer).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.writer).poll_write(cx, bytes);
+        if written.is_pending() {
+            let cut = self.cut.as_mut().poll(cx);
+            return cut.map(|()| Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

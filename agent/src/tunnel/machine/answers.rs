@@ -63,9 +63,16 @@ impl Machine {
 
     /// When to ask for a held port again: quickly for as long as it may be a ghost of our own.
     pub(super) fn ask_again(&mut self, now: Instant, since: Instant) -> Instant {
-        let ghost = now.saturating_duration_since(since) < self.timing.port_held_ghost;
+        let held = now.saturating_duration_since(since);
         let (early, late) = self.timing.port_held;
-        let longest = if ghost { early } else { late };
+        let longest = if held < early {
+            // A ghost that we have just reset ourselves.
+            early / 6
+        } else if held < self.timing.port_held_ghost {
+            early
+        } else {
+            late
+        };
         now + longest.mul_f64(0.55 + 0.45 * self.random.f64())
     }
 

@@ -289,7 +289,9 @@ fn a_held_port_is_asked_for_every_two_seconds_while_it_may_be_a_ghost_and_then_e
         let ghost = now < start + 90 * SECOND;
         let longest = if ghost { 1800 } else { 5000 };
         let pause = due.duration_since(now);
-        assert!(pause <= Duration::from_millis(longest) && pause >= SECOND / 2);
+        assert!(pause <= Duration::from_millis(longest));
+        // At first it is one that we have just reset ourselves.
+        assert!(pause >= SECOND / 2 || now < start + 2 * SECOND);
         now = due;
         assert_eq!(machine.step(now, Input::Tick), Some(Order::Request));
         machine.step(now, refused(held(), false));
