@@ -3,6 +3,7 @@
 mod bad_input;
 mod bridge;
 mod cloud_init;
+mod guest_faults;
 mod guest_login;
 mod guest_package;
 mod guest_sources;

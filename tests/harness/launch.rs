@@ -18,6 +18,7 @@ use crate::process::{self, Process};
 use crate::qemu::{self, Machine, Start};
 use crate::qmp::Qmp;
 use crate::saved::Saved;
+use crate::snapshot::Snapshot;
 use crate::ssh::Client;
 use crate::vsock::Vsock;
 use crate::wait;
@@ -52,8 +53,37 @@ impl Guest {
 
     fn restore_with(namespace: &Arc<Namespace>, dir: TempDir, vsock: Vsock) -> Result<Self> {
         let saved = Saved::ensure(namespace, &Image::of("trixie")?)?;
+        let guest = Self::load(namespace, dir, vsock, &saved, &saved.snapshot())?;
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)?
+            .as_secs_f64();
+        guest.run(&format!("date --set=@{now} >/dev/null"))?;
+        guest.wait_banner(COMMAND)?;
+        Ok(guest)
+    }
+
+    /// A guest that goes on from a snapshot of another, in another QEMU. Its network is another
+    /// as well: what was connected is not any more.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub fn from_snapshot(namespace: &Arc<Namespace>, snapshot: &Snapshot) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let vsock = Vsock::start(namespace, dir.path(), &[42])?.remove(0);
+        let saved = Saved::ensure(namespace, &Image::of("trixie")?)?;
+        Self::load(namespace, dir, vsock, &saved, snapshot)
+    }
+
+    fn load(
+        namespace: &Arc<Namespace>,
+        dir: TempDir,
+        vsock: Vsock,
+        saved: &Saved,
+        snapshot: &Snapshot,
+    ) -> Result<Self> {
         let disk = dir.path().join("disk");
-        image::overlay(&saved.disk(), "qcow2", &disk)?;
+        image::overlay(&snapshot.disk(), "qcow2", &disk)?;
         let mut machine = saved.machine(dir.path(), &disk);
         let mut command = machine.command();
         command.args(["-incoming", "defer", "-chardev"]);
@@ -65,7 +95,7 @@ impl Guest {
             let mut qmp = guest.qmp();
             qmp.execute(
                 "migrate-incoming",
-                json!({ "uri": format!("file:{}", saved.state().display()) }),
+                json!({ "uri": format!("file:{}", snapshot.state().display()) }),
             )?;
             qmp.event("RESUME", COMMAND)
                 .during("restoring the saved guest")?;
@@ -74,11 +104,6 @@ impl Guest {
                 json!({ "driver": "vhost-user-vsock-pci", "id": "vsock", "chardev": "vsock", "bus": "late" }),
             )?;
         }
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)?
-            .as_secs_f64();
-        guest.run(&format!("date --set=@{now} >/dev/null"))?;
-        guest.wait_banner(COMMAND)?;
         Ok(guest)
     }
 

@@ -21,6 +21,7 @@ pub mod rootfs;
 mod saved;
 pub mod scene;
 pub mod seed;
+pub mod snapshot;
 pub mod ssh;
 pub mod vsock;
 pub mod wait;

@@ -132,7 +132,18 @@ impl Sshd {
     ///
     /// If there is none.
     pub fn fingerprint(&self, kind: &str) -> Result<String> {
-        let path = self.dir.join(format!("host_{kind}.pub"));
+        self.fingerprint_of(&Key {
+            path: self.dir.join(format!("host_{kind}")),
+        })
+    }
+
+    /// The SHA-256 fingerprint of a key, as it stands in the log.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn fingerprint_of(&self, key: &Key) -> Result<String> {
+        let path = key.path.with_extension("pub");
         let printed = process::run(Command::new("ssh-keygen").arg("-lf").arg(path))?;
         let word = printed.split_whitespace().nth(1).map(str::to_owned);
         word.ok_or_else(|| Failure::new(format!("no fingerprint in {printed:?}")))

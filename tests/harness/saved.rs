@@ -14,10 +14,11 @@ use crate::guest::BOOT;
 use crate::image::{self, Image};
 use crate::launch::start;
 use crate::netns::Namespace;
+use crate::paths;
 use crate::qemu::{self, Machine, Start};
 use crate::seed::digest;
+use crate::snapshot::{self, Snapshot};
 use crate::ssh::Key;
-use crate::{paths, wait};
 
 /// A disk and the state of the machine that was running from it.
 pub(crate) struct Saved {
@@ -74,12 +75,9 @@ impl Saved {
         key(&home)
     }
 
-    pub(crate) fn disk(&self) -> PathBuf {
-        self.dir.join("disk")
-    }
-
-    pub(crate) fn state(&self) -> PathBuf {
-        self.dir.join("state")
+    /// The guest itself.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot::at(&self.dir)
     }
 
     /// The machine that the state fits, with its sockets in `dir`.
@@ -98,7 +96,7 @@ impl Saved {
 
     fn make(&self, namespace: &Namespace) -> Result<()> {
         let sockets = tempfile::tempdir()?;
-        let disk = self.disk();
+        let disk = self.snapshot().disk();
         image::overlay(&self.image.file("disk.raw"), "raw", &disk)?;
         let command = self.machine(sockets.path(), &disk).command();
         let (mut qemu, mut qmp, mut control) = start(namespace, sockets.path(), &command)?;
@@ -117,20 +115,7 @@ impl Saved {
                 String::from_utf8_lossy(&console)
             ))
         })?;
-        qmp.execute(
-            "migrate-set-parameters",
-            json!({ "max-bandwidth": 10_u64 << 30 }),
-        )?;
-        qmp.execute(
-            "migrate",
-            json!({ "uri": format!("file:{}", self.state().display()) }),
-        )?;
-        wait::retry("saved state", Duration::from_secs(60), || {
-            match qmp.execute("query-migrate", json!({}))?["status"].as_str() {
-                Some("completed") => Ok(()),
-                other => Err(Failure::new(format!("{other:?}"))),
-            }
-        })?;
+        snapshot::save(&mut qmp, &self.snapshot().state())?;
         qmp.execute("quit", json!({}))?;
         qemu.wait(Duration::from_secs(20)).map(drop)
     }
