@@ -2,11 +2,15 @@
 //!
 //! Names and meanings here are relied on from outside. Add fields; never rename or remove one.
 
+mod tunnel;
+
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::explain::Explain;
+
+pub use tunnel::{Forward, ForwardState, ProxyRecord, Tunnel, TunnelState};
 
 /// The version of this contract.
 pub const SCHEMA: u32 = 1;
@@ -149,103 +153,6 @@ pub enum BridgeState {
     Foreign,
     /// Switched off in the configuration.
     Off,
-}
-
-/// The slice of the tunnel.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Tunnel {
-    /// See [`TunnelState`].
-    pub state: TunnelState,
-    /// Since when.
-    pub since: Timestamp,
-    /// `host:port` of the proxy that is held, or tried.
-    pub proxy: Option<String>,
-    /// The address on the proxy, as it was requested.
-    pub bind: Option<String>,
-    /// The port on the proxy: the one allocated, or the one that the proxy chose.
-    pub port: Option<u16>,
-    /// True when a probe through the proxy's own port came back to this guest.
-    pub proven: bool,
-    /// Attempts since the tunnel was last up.
-    pub attempt: u32,
-    /// The other services that are forwarded.
-    pub forwards: Vec<Forward>,
-    /// The proxies, in the order in which they are tried.
-    pub proxies: Vec<ProxyRecord>,
-    /// When the next attempt is due.
-    pub next_attempt_at: Option<Timestamp>,
-    /// The session's round trip in milliseconds.
-    pub round_trip_ms: Option<f64>,
-    /// When the last probe came back.
-    pub last_probe_at: Option<Timestamp>,
-    /// Channels open now.
-    pub open: u64,
-    /// Channels relayed since the start.
-    pub accepted: u64,
-    /// Where connections came from, the most recent last.
-    pub origins: Vec<OriginCount>,
-    /// Why it is not up.
-    pub fault: Option<Fault>,
-}
-
-/// The states of the tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TunnelState {
-    /// Nothing asks for it.
-    Off,
-    /// Dialling, logging in, requesting the forward.
-    Opening,
-    /// The forward is granted; no probe has come back through it yet.
-    Proving,
-    /// The forward is granted and proven, or the proxy forbids probing.
-    Up,
-    /// Logged in; the proxy refuses the port, which is asked for again.
-    PortHeld,
-    /// Between two attempts.
-    Waiting,
-    /// Giving the port back; it may still be held for a moment.
-    Closing,
-}
-
-/// One forward beside the one to sshd.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Forward {
-    /// The address on the proxy, as it was requested.
-    pub bind: String,
-    /// The port on the proxy.
-    pub port: u16,
-    /// The service in this guest.
-    pub to: String,
-    /// See [`ForwardState`].
-    pub state: ForwardState,
-    /// True when the proxy granted it.
-    pub granted: bool,
-    /// Why it did not.
-    pub fault: Option<Fault>,
-}
-
-/// The states of a forward beside the one to sshd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ForwardState {
-    /// The proxy has not answered, or there is no session to ask it on.
-    Asking,
-    /// Granted.
-    Up,
-    /// Somebody else has the port; it is asked for again.
-    PortHeld,
-    /// The proxy's rules do not allow it; asked for again at the next login.
-    Denied,
-}
-
-/// What a proxy last met with.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProxyRecord {
-    /// `host:port`.
-    pub proxy: String,
-    /// Why the tunnel is not up there, or did not stay up; null when it is, or was not tried.
-    pub fault: Option<Fault>,
 }
 
 /// How often one origin has connected.

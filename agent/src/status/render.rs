@@ -102,6 +102,8 @@ fn faults(status: &Status) -> Vec<Found<'_>> {
         let same = |other: &Fault| other.code == fault.code;
         !sshd.fault.as_ref().is_some_and(same)
     };
+    let forwards = tunnel.forwards.iter();
+    let forwards = forwards.map(|forward| ("forward", forward.fault.as_ref(), true, None));
     [
         (
             "bridge",
@@ -124,6 +126,7 @@ fn faults(status: &Status) -> Vec<Found<'_>> {
         ("metadata", metadata.fault.as_ref(), bad_metadata, None),
     ]
     .into_iter()
+    .chain(forwards)
     .filter_map(|(part, fault, bad, next)| {
         Some(Found {
             part,

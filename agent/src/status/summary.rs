@@ -33,6 +33,10 @@ pub(super) fn health(status: &Status) -> Health {
         | TunnelState::Off
         | TunnelState::Up => tunnel.fault.is_some(),
     };
+    let forward_lost = tunnel
+        .forwards
+        .iter()
+        .any(|forward| forward.fault.is_some());
     // Where there is no vsock at all, the tunnel is the way in, if it is one.
     let expected = match (&bridge.fault, tunnel.state) {
         (Some(fault), TunnelState::Off) => Some(fault),
@@ -40,7 +44,7 @@ pub(super) fn health(status: &Status) -> Health {
         (None, _) => None,
     };
     let bridge_lost = bridge.state == BridgeState::Waiting && expected.is_some();
-    if bridge_lost || tunnel_lost || metadata_lost {
+    if bridge_lost || tunnel_lost || forward_lost || metadata_lost {
         return Health::Degraded;
     }
     let starting = (bridge.state == BridgeState::Waiting && bridge.fault.is_none())

@@ -1,6 +1,6 @@
 use super::*;
 use crate::status::board::Board;
-use crate::status::model::{Fault, Timestamp};
+use crate::status::model::{Fault, Forward, ForwardState, Timestamp};
 
 /// A machine on which all is well and nothing is asked of the tunnel.
 fn well() -> Status {
@@ -50,6 +50,25 @@ fn what_should_be_up_and_is_not_degrades() {
         after(|s| s.metadata.state = MetadataState::Looking),
         Health::Starting
     );
+}
+
+#[test]
+fn a_forward_that_is_refused_degrades_a_tunnel_that_is_up() {
+    let with = |fault: Option<Fault>| {
+        after(|s| {
+            s.tunnel.state = TunnelState::Up;
+            s.tunnel.forwards.push(Forward {
+                bind: "127.0.0.1".to_owned(),
+                port: 8080,
+                to: "127.0.0.1:80".to_owned(),
+                state: ForwardState::Denied,
+                granted: fault.is_none(),
+                fault,
+            });
+        })
+    };
+    assert_eq!(with(None), Health::Ok);
+    assert_eq!(with(fault("forward-denied")), Health::Degraded);
 }
 
 #[test]
