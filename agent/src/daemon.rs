@@ -52,7 +52,7 @@ pub fn run(config: &Config, inherited: Vec<Inherited>) -> io::Result<()> {
         .block_on(serve(config, inherited))
 }
 
-async fn serve(config: &Config, inherited: Vec<Inherited>) -> io::Result<()> {
+async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()> {
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
     let stop = CancellationToken::new();
     let signals = Signals::new()?;
@@ -60,6 +60,10 @@ async fn serve(config: &Config, inherited: Vec<Inherited>) -> io::Result<()> {
     let dialer = Dialer::default();
     let mut monitor = Monitor::default();
     let mut tasks = JoinSet::new();
+    let kmsg = inherited
+        .iter()
+        .position(|given| given.name == news::kmsg::NAME)
+        .map(|index| inherited.remove(index).fd);
 
     let (watcher, sshd) = sshd::watch(config.sshd, dialer.clone(), board.sshd());
     tasks.spawn(watcher.run(stop.clone()));
@@ -130,7 +134,7 @@ async fn serve(config: &Config, inherited: Vec<Inherited>) -> io::Result<()> {
         network,
         restores: restored,
     };
-    tasks.spawn(until(stop.clone(), news::run(outlets)));
+    tasks.spawn(until(stop.clone(), news::run(kmsg, outlets)));
 
     // Either end may be gone only if its task has ended; it has said why.
     let _ = bridge_ready.await;

@@ -5,17 +5,19 @@
 //!  netlink ── links, addresses, routes ──> snapshot differs? ─┐
 //!                                                             ├─> pace ──> tunnel, metadata, desire
 //!  clock ──── resume, a step of the wall clock ───────────────┘
-//!  vmgenid ── restored from a snapshot ──────────────────────────────────> restores (at once)
+//!  kmsg ───── restored from a snapshot ──────────────────────────────────> restores (at once)
 //! ```
 //!
 //! All of them wake the agent only when something happens. What the kernel does not offer is left
 //! out: then the clocks of the parts are all there is.
 
 mod clock;
+pub(crate) mod kmsg;
 mod netlink;
 mod pace;
 mod snapshot;
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -24,6 +26,7 @@ use tracing::info;
 use crate::metadata::Nudge;
 use crate::moment::at;
 use clock::Clock;
+use kmsg::Kmsg;
 use netlink::Netlink;
 use pace::Pace;
 use snapshot::Snapshot;
@@ -54,16 +57,18 @@ pub struct Outlets {
 }
 
 /// Listens for as long as it is polled.
-pub async fn run(outlets: Outlets) {
+///
+/// `kmsg` is the kernel's log, where the service manager has handed it over.
+pub async fn run(kmsg: Option<OwnedFd>, outlets: Outlets) {
     let mut routes = Netlink::routes();
-    let mut uevents = Netlink::uevents();
+    let mut kmsg = Kmsg::new(kmsg);
     let mut clock = Clock::new();
     let (mut network_pace, mut clock_pace) = (Pace::default(), Pace::default());
     let mut known = Snapshot::take();
     let mut slept = Duration::ZERO;
     loop {
         tokio::select! {
-            () = uevents.restored() => {
+            () = kmsg.restored() => {
                 info!("restored from a snapshot");
                 outlets.restores.send_modify(|count| *count += 1);
             }
