@@ -41,26 +41,6 @@ fn no_login_is_tried_at_a_proxy_with_a_wrong_host_key_and_the_right_pin_mends_it
 }
 
 #[test]
-fn a_key_that_is_rotated_in_the_metadata_is_taken_without_a_restart() {
-    let scene = Scene::new().unwrap();
-    let fresh = make_key(&scene.agent_dir().join("fresh"), "ed25519").unwrap();
-    scene
-        .proxy
-        .authorize(OPTIONS, &fresh.public().unwrap())
-        .unwrap();
-    let agent = scene.agent(&scene.document().unwrap()).unwrap();
-    let status = agent.tunnel_fault("auth-rejected", SOON).unwrap();
-    assert_eq!(status["tunnel"]["state"], "waiting");
-    assert_eq!(status["health"], "degraded");
-    let host_key = scene.proxy.host_key("ed25519").unwrap();
-    let document = scene
-        .document_with("0.0.0.0", PORT, &host_key, &fresh, "")
-        .unwrap();
-    agent.write_document(&document).unwrap();
-    agent.tunnel("up", Duration::from_secs(5)).unwrap();
-}
-
-#[test]
 fn what_is_secret_is_nowhere_to_be_seen() {
     let scene = Scene::new().unwrap();
     let agent = scene.up().unwrap();

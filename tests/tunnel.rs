@@ -3,12 +3,11 @@
 use std::process::Command;
 use std::time::Duration;
 
-use harness::openssh::{Sshd, TUNNEL_USER, make_key};
+use harness::openssh::{TUNNEL_USER, make_key};
 use harness::process;
 use harness::scene::{OPTIONS, PORT, Scene};
 use harness::ssh::Key;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -205,63 +204,6 @@ fn a_port_that_the_proxy_chooses_is_reported() {
 }
 
 #[test]
-fn another_service_is_forwarded_and_a_refused_one_takes_nothing_down() {
-    let scene = Scene::new().unwrap();
-    let options = format!("{OPTIONS},permitlisten=\"127.0.0.1:8080\"");
-    scene
-        .proxy
-        .authorize(&options, &scene.key.public().unwrap())
-        .unwrap();
-    let more = "    forwards:\n      - {bind: 127.0.0.1, port: 8080, to: '127.0.0.1:80'}\n      \
-                - {bind: 127.0.0.1, port: 8081, to: '127.0.0.1:80'}\n";
-    let host_key = scene.proxy.host_key("ed25519").unwrap();
-    let document = scene
-        .document_with("0.0.0.0", PORT, &host_key, &scene.key, more)
-        .unwrap();
-    let service = scene.namespace.listen(([127, 0, 0, 1], 80).into()).unwrap();
-    let agent = scene.agent(&document).unwrap();
-    let status = agent.tunnel("up", SOON).unwrap();
-    let granted = |index: usize| status["tunnel"]["forwards"][index]["granted"].clone();
-    assert_eq!(
-        (granted(0), granted(1)),
-        (json!(true), json!(false)),
-        "{status:#}"
-    );
-    assert_eq!(
-        status["tunnel"]["forwards"][1]["fault"]["code"],
-        "port-held"
-    );
-    let mut user = scene
-        .namespace
-        .connect(([127, 0, 0, 1], 8080).into())
-        .unwrap();
-    let (mut server, _) = service.accept().unwrap();
-    use std::io::{Read, Write};
-    user.write_all(b"ping").unwrap();
-    let mut heard = [0; 4];
-    server.read_exact(&mut heard).unwrap();
-    server.write_all(b"pong").unwrap();
-    user.read_exact(&mut heard).unwrap();
-    assert_eq!(&heard, b"pong");
-}
-
-#[test]
-fn a_held_port_is_taken_once_it_is_free_without_another_login() {
-    let scene = Scene::new().unwrap();
-    scene
-        .proxy
-        .authorize(OPTIONS, &scene.key.public().unwrap())
-        .unwrap();
-    let squatter = scene.namespace.listen(([0, 0, 0, 0], PORT).into()).unwrap();
-    let agent = scene.agent(&scene.document().unwrap()).unwrap();
-    let status = agent.tunnel("port-held", SOON).unwrap();
-    assert_eq!(status["tunnel"]["fault"]["code"], "port-held");
-    drop(squatter);
-    agent.tunnel("up", SOON).unwrap();
-    assert_eq!(scene.proxy.log().matches("Accepted publickey").count(), 1);
-}
-
-#[test]
 fn the_port_is_given_back_at_once_when_the_agent_stops() {
     let scene = Scene::new().unwrap();
     let mut agent = scene.up().unwrap();
@@ -277,88 +219,4 @@ fn the_port_is_given_back_at_once_when_the_agent_stops() {
             .connect(([127, 0, 0, 1], PORT).into())
             .is_err()
     );
-}
-
-#[test]
-fn a_document_without_a_tunnel_gives_the_port_back() {
-    let scene = Scene::new().unwrap();
-    let agent = scene.up().unwrap();
-    agent.write_document("vmagent: {version: 1}").unwrap();
-    let status = agent.tunnel("off", Duration::from_secs(5)).unwrap();
-    assert_eq!(status["tunnel"]["fault"], json!(null));
-    assert!(
-        scene
-            .namespace
-            .connect(([127, 0, 0, 1], PORT).into())
-            .is_err()
-    );
-}
-
-#[test]
-fn a_public_bind_that_the_proxy_keeps_to_itself_is_not_called_up() {
-    // Loopback is not the only address of this proxy, and the guest dials the other one.
-    let refusing = Sshd::proxy_config().replace("GatewayPorts clientspecified", "GatewayPorts no");
-    let config = format!("ListenAddress 169.254.169.254:2222\n{refusing}");
-    let mut scene = Scene::with_proxy(&config).unwrap();
-    scene
-        .proxy
-        .authorize(OPTIONS, &scene.key.public().unwrap())
-        .unwrap();
-    let document = scene
-        .document()
-        .unwrap()
-        .replace("host: 127.0.0.1", "host: 169.254.169.254");
-    let agent = scene.agent(&document).unwrap();
-    let status = agent.tunnel_fault("not-reachable", SOON).unwrap();
-    assert_ne!(status["tunnel"]["state"], "up");
-    assert_eq!(status["health"], "degraded");
-    scene.proxy.stop();
-    let path = scene.proxy.dir().join("sshd_config");
-    let config = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(
-        &path,
-        config.replace("GatewayPorts no", "GatewayPorts clientspecified"),
-    )
-    .unwrap();
-    scene.proxy.start().unwrap();
-    // The session that there is has the old configuration, and is given up in the end.
-    agent.tunnel("up", Duration::from_secs(40)).unwrap();
-}
-
-#[test]
-fn a_proxy_that_falls_silent_is_noticed_and_come_back_to() {
-    let scene = Scene::new().unwrap();
-    let agent = scene.up().unwrap();
-    let sessions = scene.proxy.sessions().unwrap();
-    let frozen = Frozen::new(&sessions);
-    // Fault: the session's processes stop. It is noticed in 15 s; on a busy machine a little later.
-    agent
-        .tunnel_fault("keepalive-lost", Duration::from_secs(18))
-        .unwrap();
-    // The old session still holds the port; a new one asks for it until it is free.
-    agent.tunnel("port-held", SOON).unwrap();
-    // Cure: they go on, and find the connection gone.
-    drop(frozen);
-    agent.tunnel("up", SOON).unwrap();
-}
-
-/// Processes that are stopped until this is dropped.
-struct Frozen(Vec<Pid>);
-
-impl Frozen {
-    fn new(processes: &[Pid]) -> Self {
-        assert!(!processes.is_empty());
-        for process in processes {
-            kill(*process, Signal::SIGSTOP).unwrap();
-        }
-        Self(processes.to_owned())
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        for process in &self.0 {
-            let _ = kill(*process, Signal::SIGCONT);
-        }
-    }
 }

@@ -1,7 +1,6 @@
 //! The release binary, run in a namespace with a Unix socket in place of vsock.
 
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Failure, Result};
 use crate::netns::Namespace;
 use crate::paths;
 use crate::process::Process;
+use crate::watch::Watch;
 
 /// The program under test: the one in the Debian package, or the one that `VMAGENT` names.
 pub fn binary() -> PathBuf {
@@ -51,13 +51,30 @@ impl Agent {
         config: &[(&str, &str)],
         environment: &[(&str, &str)],
     ) -> Result<Self> {
+        Self::start_by(namespace, dir, config, |mut command| {
+            command.envs(environment.iter().copied());
+            command
+        })
+    }
+
+    /// As [`Agent::start`], by a command that is made from the agent's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Agent::start`].
+    pub fn start_by(
+        namespace: &Arc<Namespace>,
+        dir: &Path,
+        config: &[(&str, &str)],
+        wrap: impl FnOnce(Command) -> Command,
+    ) -> Result<Self> {
         let path = dir.join("config.toml");
         fs::write(&path, configuration(dir, config))?;
         let mut command = Command::new(binary());
         command
             .args(["run", "--log-level", "debug", "--config"])
             .arg(&path);
-        command.envs(environment.iter().copied());
+        let command = wrap(command);
         let process = namespace.spawn(dir, "vmagent", &command)?;
         let mut agent = Self {
             process,
@@ -99,6 +116,15 @@ impl Agent {
         Ok(nix::sys::signal::kill(pid, signal)?)
     }
 
+    /// Fails if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// If it has: with its log.
+    pub fn alive(&mut self) -> Result<()> {
+        self.process.alive()
+    }
+
     /// Waits for its end.
     ///
     /// # Errors
@@ -129,38 +155,16 @@ impl Agent {
         limit: Duration,
         condition: impl Fn(&Value) -> bool,
     ) -> Result<Value> {
-        let deadline = Instant::now() + limit;
-        let stream = UnixStream::connect(self.dir.join("status.sock")).during(self.log())?;
-        let mut reader = BufReader::new(stream);
-        let mut last = Value::Null;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let late = || {
-                Failure::new(format!(
-                    "no {what} within {limit:?}; the status: {last:#}\n{}",
-                    self.log()
-                ))
-            };
-            if left.is_zero() {
-                return Err(late());
-            }
-            reader.get_ref().set_read_timeout(Some(left))?;
-            let mut line = String::new();
-            match reader.read_line(&mut line) {
-                Ok(0) => return Err(Failure::new(format!("the agent ended:\n{}", self.log()))),
-                Ok(_) => {
-                    let status: Value = serde_json::from_str(&line).during(&line)?;
-                    if condition(&status) {
-                        return Ok(status);
-                    }
-                    last = status;
-                }
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    return Err(late());
-                }
-                Err(e) => return Err(e.into()),
-            }
-        }
+        self.watch()?.until(what, limit, condition)
+    }
+
+    /// Follows its status from now on.
+    ///
+    /// # Errors
+    ///
+    /// If it is gone: with its log.
+    pub fn watch(&self) -> Result<Watch<'_>> {
+        Watch::new(self, &self.dir.join("status.sock"))
     }
 
     /// Waits until the tunnel is in a state.

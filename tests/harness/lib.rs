@@ -1,11 +1,14 @@
 //! Starts, drives and cleans up the real peers that the tests need.
 
 pub mod agent;
+pub mod arrivals;
 pub mod boot;
 pub mod caller;
 pub mod control;
 pub mod failure;
+pub mod fault;
 pub mod guest;
+pub mod hosts;
 pub mod image;
 mod launch;
 pub mod metadata;
@@ -25,4 +28,5 @@ pub mod snapshot;
 pub mod ssh;
 pub mod vsock;
 pub mod wait;
+pub mod watch;
 pub mod world;

@@ -91,6 +91,32 @@ impl Namespace {
         })
     }
 
+    /// Lays a cable to another namespace: here is 10.99.`net`.1, there is 10.99.`net`.2.
+    ///
+    /// # Errors
+    ///
+    /// What ip says.
+    pub fn connect_to(&self, other: &Self, net: u8) -> Result<()> {
+        let far = other.path().display().to_string();
+        let add = format!("link add far{net} type veth peer name near{net} netns {far}");
+        let ends = [(self, "far", 1), (other, "near", 2)];
+        let mut steps = vec![(self, add)];
+        for (namespace, name, last) in ends {
+            let device = format!("dev {name}{net}");
+            steps.push((
+                namespace,
+                format!("address add 10.99.{net}.{last}/24 {device}"),
+            ));
+            steps.push((namespace, format!("link set {device} up")));
+        }
+        for (namespace, arguments) in steps {
+            let mut command = Command::new("ip");
+            command.args(arguments.split(' '));
+            namespace.run(&command, Duration::from_secs(10))?;
+        }
+        Ok(())
+    }
+
     /// Listens on a TCP address in the namespace.
     ///
     /// # Errors

@@ -9,9 +9,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::failure::{Context, Failure, Result};
+use crate::fault::Frozen;
 use crate::netns::Namespace;
 use crate::process::Process;
 use crate::ssh::Key;
@@ -20,7 +22,7 @@ use crate::{process, wait};
 /// The account that tunnels log in to: one that every Debian has, and nobody uses.
 pub const TUNNEL_USER: &str = "nobody";
 
-/// A server. Killed on drop; [`Sshd::stop`] and [`Sshd::start`] for a while.
+/// A server. Killed on drop, with its sessions; [`Sshd::stop`] and [`Sshd::start`] for a while.
 pub struct Sshd {
     /// Where it listens.
     pub address: SocketAddr,
@@ -170,6 +172,11 @@ impl Sshd {
     ///
     /// If /proc can't be read.
     pub fn sessions(&self) -> Result<Vec<Pid>> {
+        // Nobody's children are not our sessions: every process descends from 0.
+        let Some(listener) = self.id() else {
+            return Ok(Vec::new());
+        };
+        let listener = i32::try_from(listener)?;
         let mut parents = HashMap::new();
         for entry in fs::read_dir("/proc")? {
             let Ok(id) = entry?.file_name().to_string_lossy().parse::<i32>() else {
@@ -185,7 +192,6 @@ impl Sshd {
                 parents.insert(id, parent);
             }
         }
-        let listener = i32::try_from(self.id().unwrap_or_default())?;
         let ours = |id: &i32| {
             let mut up = parents.get(id);
             while up.is_some_and(|parent| *parent != listener) {
@@ -205,6 +211,63 @@ impl Sshd {
         if let Some(mut process) = self.process.take() {
             process.kill();
         }
+    }
+
+    /// Kills the listener and the processes of all its sessions, as when the machine goes down.
+    ///
+    /// # Errors
+    ///
+    /// If /proc can't be read.
+    pub fn crash(&mut self) -> Result<()> {
+        // Stopped, it makes no session behind our back.
+        let frozen = self
+            .id()
+            .map(|id| -> Result<_> { Frozen::new(&[Pid::from_raw(i32::try_from(id)?)]) })
+            .transpose()?;
+        let sessions = self.sessions()?;
+        self.stop();
+        drop(frozen);
+        kill_all(&sessions);
+        Ok(())
+    }
+
+    /// Kills the processes of its sessions. The listener goes on.
+    ///
+    /// # Errors
+    ///
+    /// If /proc can't be read.
+    pub fn cut(&self) -> Result<()> {
+        kill_all(&self.sessions()?);
+        Ok(())
+    }
+
+    /// Changes its configuration file. A start reads it.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written, or has no such text.
+    pub fn configure(&self, from: &str, to: &str) -> Result<()> {
+        let path = self.dir.join("sshd_config");
+        let text = fs::read_to_string(&path)?;
+        if !text.contains(from) {
+            return Err(Failure::new(format!("no {from:?} in {}", path.display())));
+        }
+        fs::write(&path, text.replace(from, to)).during(path.display())
+    }
+
+    /// Makes new host keys. A start reads them.
+    ///
+    /// # Errors
+    ///
+    /// If they can't be made.
+    pub fn change_host_keys(&self) -> Result<()> {
+        for kind in ["ed25519", "ecdsa", "rsa"] {
+            let path = self.dir.join(format!("host_{kind}"));
+            fs::remove_file(&path).during(path.display())?;
+            fs::remove_file(path.with_extension("pub"))?;
+            make_key(&path, kind)?;
+        }
+        Ok(())
     }
 
     /// Starts it again with the same keys and configuration.
@@ -230,6 +293,20 @@ impl Sshd {
         .map_err(|failure| failure.during(process.log()))?;
         self.process = Some(process);
         Ok(())
+    }
+}
+
+impl Drop for Sshd {
+    /// Sessions outlive their listener, but not the test.
+    fn drop(&mut self) {
+        let _ = self.crash();
+    }
+}
+
+/// Those that are gone already are what we want.
+fn kill_all(processes: &[Pid]) {
+    for pid in processes {
+        let _ = kill(*pid, Signal::SIGKILL);
     }
 }
 

@@ -123,13 +123,36 @@ impl Scene {
         key: &Key,
         more: &str,
     ) -> Result<String> {
-        let private = key.private()?.replace('\n', "\n      ");
-        Ok(format!(
-            "vmagent:\n  version: 1\n  tunnel:\n    when: always\n    proxies:\n      \
-             - {{host: 127.0.0.1, port: {}, user: {TUNNEL_USER}, host_keys: ['{host_key}']}}\n    \
-             bind: '{bind}'\n    port: {port}\n    private_key: |\n      {private}\n{more}",
-            self.proxy.address.port(),
-        ))
+        let proxy = proxy_entry("127.0.0.1", self.proxy.address.port(), host_key);
+        document(&[proxy], bind, port, key, more)
+    }
+
+    /// Another proxy, on 10.99.`net`.2:2222, with its own ports: it is in a namespace of its own.
+    ///
+    /// # Errors
+    ///
+    /// If it does not start.
+    pub fn another_proxy(&self, net: u8) -> Result<Sshd> {
+        let dir = self.dir.path().join(format!("proxy{net}"));
+        std::fs::create_dir_all(&dir)?;
+        let namespace = Namespace::new()?;
+        self.namespace.connect_to(&namespace, net)?;
+        let address = ([10, 99, net, 2], 2222).into();
+        Sshd::new(&namespace, &dir, address, &Sshd::proxy_config())
+    }
+
+    /// A document that names these proxies in this order, with a public bind on [`PORT`].
+    ///
+    /// # Errors
+    ///
+    /// If a key can't be read.
+    pub fn document_of(&self, proxies: &[&Sshd], more: &str) -> Result<String> {
+        let entry = |proxy: &&Sshd| -> Result<String> {
+            let (host, port) = (proxy.address.ip().to_string(), proxy.address.port());
+            Ok(proxy_entry(&host, port, &proxy.host_key("ed25519")?))
+        };
+        let entries: Vec<_> = proxies.iter().map(entry).collect::<Result<_>>()?;
+        document(&entries, "0.0.0.0", PORT, &self.key, more)
     }
 
     /// Starts an agent with this document.
@@ -167,4 +190,18 @@ impl Scene {
     pub fn ssh(&self, program: &str) -> Command {
         self.client.command(program)
     }
+}
+
+/// One of a document's proxies.
+fn proxy_entry(host: &str, port: u16, host_key: &str) -> String {
+    format!("- {{host: {host}, port: {port}, user: {TUNNEL_USER}, host_keys: ['{host_key}']}}")
+}
+
+fn document(proxies: &[String], bind: &str, port: u16, key: &Key, more: &str) -> Result<String> {
+    let proxies = proxies.join("\n      ");
+    let private = key.private()?.replace('\n', "\n      ");
+    Ok(format!(
+        "vmagent:\n  version: 1\n  tunnel:\n    when: always\n    proxies:\n      {proxies}\n    \
+         bind: '{bind}'\n    port: {port}\n    private_key: |\n      {private}\n{more}"
+    ))
 }
