@@ -9,7 +9,7 @@ use std::time::Duration;
 use russh::client::{self, Handle};
 use russh::{AlgorithmKind, Preferred, SshId, cipher};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use super::dial::dial;
@@ -40,13 +40,14 @@ pub(super) struct Connection {
 pub(super) async fn connect(
     proxy: &Proxy,
     ghosts: &Ghosts,
+    again: &Notify,
     timing: &Timing,
 ) -> Result<Connection, Fault> {
     let mut dead = Vec::new();
     let mut met = None;
     loop {
         let known = dead.len();
-        match connect_alive(proxy, &mut dead, ghosts, timing).await {
+        match connect_alive(proxy, &mut dead, ghosts, again, timing).await {
             Ok(connection) => return Ok(connection),
             Err(fault) if dead.len() > known => met = Some(fault),
             // What the last address did says more than that there is no other.
@@ -60,11 +61,12 @@ async fn connect_alive(
     proxy: &Proxy,
     dead: &mut Vec<IpAddr>,
     ghosts: &Ghosts,
+    again: &Notify,
     timing: &Timing,
 ) -> Result<Connection, Fault> {
     let mut refused = None;
     for offer in proxy.host_keys.offers() {
-        let stream = dial(proxy, dead, timing).await?;
+        let stream = dial(proxy, dead, again, timing).await?;
         let peer = stream.peer_addr().map(|peer| peer.ip()).ok();
         if let Some(peer) = peer {
             ghosts.lay_to_rest(peer);
@@ -125,24 +127,16 @@ async fn handshake(
             ended,
         }),
         Ok(Err(GateError::Fault(fault))) => Err(Handshake::OtherKey(fault)),
-        Ok(Err(GateError::Ssh(error))) => Err(failure(proxy, &error, line.arrivals().bytes() == 0)),
+        Ok(Err(GateError::Ssh(error))) => Err(failure(proxy, &error, &line)),
         Err(_) => {
-            let proxy = proxy.to_string();
             let detail = format!("it did not end within {} s", timing.handshake.as_secs());
-            Err(Handshake::Failed(if line.arrivals().bytes() == 0 {
-                Fault::NoBanner {
-                    proxy,
-                    detail: "it stays silent".to_owned(),
-                }
-            } else {
-                Fault::KexFailed { proxy, detail }
-            }))
+            Err(Handshake::Failed(broken(proxy, detail, &line)))
         }
     }
 }
 
 /// What an error of the library means before the key exchange has ended.
-fn failure(proxy: &Proxy, error: &russh::Error, silent: bool) -> Handshake {
+fn failure(proxy: &Proxy, error: &russh::Error, line: &Line) -> Handshake {
     let other_key = matches!(
         error,
         russh::Error::NoCommonAlgo {
@@ -150,18 +144,27 @@ fn failure(proxy: &Proxy, error: &russh::Error, silent: bool) -> Handshake {
             ..
         }
     );
-    // A first line that is no banner: sshd says "Not allowed at this time" to penalised addresses
-    // and "Exceeded MaxStartups" when it is too busy.
-    let no_banner = silent || matches!(error, russh::Error::Version);
-    let proxy = proxy.to_string();
-    let detail = error.to_string();
     if other_key {
+        let (proxy, detail) = (proxy.to_string(), error.to_string());
         Handshake::OtherKey(Fault::KexFailed { proxy, detail })
-    } else if no_banner {
-        Handshake::Failed(Fault::NoBanner { proxy, detail })
     } else {
-        Handshake::Failed(Fault::KexFailed { proxy, detail })
+        Handshake::Failed(broken(proxy, error.to_string(), line))
     }
+}
+
+/// A connection that came to nothing for this reason: before the banner, or after it.
+fn broken(proxy: &Proxy, reason: String, line: &Line) -> Fault {
+    let proxy = proxy.to_string();
+    if line.has_banner() {
+        return Fault::KexFailed {
+            proxy,
+            detail: reason,
+        };
+    }
+    let detail = line
+        .words()
+        .map_or(reason, |words| format!("it says {words:?}"));
+    Fault::NoBanner { proxy, detail }
 }
 
 fn config(offer: &Offer) -> client::Config {

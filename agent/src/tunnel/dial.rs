@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -12,10 +13,12 @@ use super::timing::Timing;
 use crate::metadata::document::Proxy;
 
 /// Connects to the first of the proxy's addresses that answers and is not `dead`. The name is
-/// resolved anew.
+/// resolved anew. `again` begins anew as well: after news, the kernel's next try of a connection
+/// may be seconds away.
 pub(super) async fn dial(
     proxy: &Proxy,
     dead: &[IpAddr],
+    again: &Notify,
     timing: &Timing,
 ) -> Result<TcpStream, Fault> {
     let late = || Fault::DialTimeout {
@@ -23,22 +26,31 @@ pub(super) async fn dial(
         after: timing.dial,
     };
     timeout(timing.dial, async {
-        let unresolved = |detail: String| Fault::NameNotResolved {
-            host: proxy.host.clone(),
-            detail,
-        };
-        let addresses: Vec<SocketAddr> = lookup_host((proxy.host.as_str(), proxy.port))
-            .await
-            .map_err(|error| unresolved(error.to_string()))?
-            .filter(|address| !dead.contains(&address.ip()))
-            .collect();
-        if addresses.is_empty() {
-            return Err(unresolved("it has no other address".to_owned()));
+        loop {
+            tokio::select! {
+                dialled = once(proxy, dead, timing) => return dialled,
+                () = again.notified() => {}
+            }
         }
-        race(proxy, interleave(&addresses), timing.dial_stagger).await
     })
     .await
     .map_err(|_| late())?
+}
+
+async fn once(proxy: &Proxy, dead: &[IpAddr], timing: &Timing) -> Result<TcpStream, Fault> {
+    let unresolved = |detail: String| Fault::NameNotResolved {
+        host: proxy.host.clone(),
+        detail,
+    };
+    let addresses: Vec<SocketAddr> = lookup_host((proxy.host.as_str(), proxy.port))
+        .await
+        .map_err(|error| unresolved(error.to_string()))?
+        .filter(|address| !dead.contains(&address.ip()))
+        .collect();
+    if addresses.is_empty() {
+        return Err(unresolved("it has no other address".to_owned()));
+    }
+    race(proxy, interleave(&addresses), timing.dial_stagger).await
 }
 
 /// The addresses of both families by turns, in the resolver's order otherwise (RFC 8305, 4): a

@@ -80,6 +80,7 @@ impl Driver {
                 Event::Heard(Heard::Scouted(result)) => sessions.scouted(result),
                 Event::Wanted => {
                     spec = self.effective();
+                    sessions.disown();
                     Input::Wanted(spec.as_ref().map_or(0, |spec| spec.proxies.len()))
                 }
                 Event::News(news) => {
@@ -126,6 +127,9 @@ impl Driver {
         let met = show::met(&before, &input);
         let order = machine.step(Instant::now(), input);
         show::publish(&self.slice, &before, met, machine, spec.map(AsRef::as_ref));
+        if let State::Up { proxy, .. } = machine.state() {
+            sessions.own(*proxy);
+        }
         if let Some(order) = order {
             self.obey(order, sessions, spec);
         }
@@ -211,6 +215,8 @@ impl Driver {
             sshd: self.sshd,
             dialer: self.dialer.clone(),
             timing: self.timing.clone(),
+            again: Arc::default(),
+            ours: sessions.owned(index),
             ghosts: sessions.ghosts(),
             slice: self.slice.clone(),
         })

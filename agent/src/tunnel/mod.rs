@@ -21,6 +21,7 @@ mod dial;
 pub mod driver;
 pub mod fault;
 mod ghost;
+mod greeting;
 mod handler;
 mod keepalive;
 mod login;

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use russh::Disconnect;
 use russh::client::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,10 @@ pub(super) struct Plan {
     pub(super) sshd: SocketAddr,
     pub(super) dialer: Dialer,
     pub(super) timing: Timing,
+    /// Begins a dial that is under way anew.
+    pub(super) again: Arc<Notify>,
+    /// The port was ours since it was asked for first: who has it may be a ghost of this guest.
+    pub(super) ours: bool,
     /// Connections to reset when there is a way out again.
     pub(super) ghosts: Ghosts,
     /// Where open channels are counted.
@@ -104,7 +108,7 @@ pub(super) async fn run(
 
 /// Connects and logs in.
 async fn open(plan: &Plan) -> Result<Connection, Fault> {
-    let connection = connect(&plan.proxy, &plan.ghosts, &plan.timing).await?;
+    let connection = connect(&plan.proxy, &plan.ghosts, &plan.again, &plan.timing).await?;
     log_in(connection, &plan.proxy, &plan.spec.login, &plan.timing).await
 }
 
@@ -122,6 +126,7 @@ struct Session {
     requesting: bool,
     probing: bool,
     retiring: bool,
+    since: Instant,
     /// The port of the forward to sshd, once it is granted.
     port: Option<u16>,
     /// How that was refused first; the reason stays the same for the life of a session.
@@ -156,6 +161,7 @@ impl Session {
             requesting: false,
             probing: false,
             retiring: false,
+            since: Instant::now(),
             port: None,
             refusal: None,
         }

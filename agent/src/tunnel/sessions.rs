@@ -1,9 +1,11 @@
 //! The sessions that there are: the one that carries the tunnel, the one that is being scouted,
 //! and those that end with their last connection.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +27,7 @@ pub(super) struct Live {
     asks: mpsc::Sender<Ask>,
     pub(super) told: mpsc::Receiver<Told>,
     stop: CancellationToken,
+    again: Arc<Notify>,
 }
 
 impl Live {
@@ -63,6 +66,8 @@ pub(super) struct Sessions {
     retired: Vec<Live>,
     /// What is left of those that fell silent.
     ghosts: Ghosts,
+    /// The proxies on which the port was ours, since something else was wanted last.
+    ours: BTreeSet<usize>,
 }
 
 impl Drop for Sessions {
@@ -86,12 +91,14 @@ pub(super) fn open(plan: Plan) -> Live {
     let (asks, asked) = mpsc::channel(4);
     let (tell, told) = mpsc::channel(4);
     let stop = CancellationToken::new();
+    let again = Arc::clone(&plan.again);
     let task = tokio::spawn(session::run(plan, asked, tell, stop.clone()));
     Live {
         task,
         asks,
         told,
         stop,
+        again,
     }
 }
 
@@ -104,6 +111,21 @@ impl Sessions {
             heard = hear(live) => heard,
             result = scouted(scouting) => Heard::Scouted(result),
         }
+    }
+
+    /// The port is ours on this proxy.
+    pub(super) fn own(&mut self, proxy: usize) {
+        self.ours.insert(proxy);
+    }
+
+    /// Something else is wanted.
+    pub(super) fn disown(&mut self) {
+        self.ours.clear();
+    }
+
+    /// Whether the port was ours on this proxy.
+    pub(super) fn owned(&self, proxy: usize) -> bool {
+        self.ours.contains(&proxy)
     }
 
     /// What is left of those that fell silent.
@@ -136,6 +158,9 @@ impl Sessions {
 
     /// Has the live session see whether it still stands, after news that may have cost it.
     pub(super) fn check(&self, news: News) {
+        if let Some(live) = &self.live {
+            live.again.notify_waiters();
+        }
         self.ask(Ask::CheckAddress);
         if news == News::Woken {
             self.ask(Ask::CheckPeer);

@@ -90,7 +90,7 @@ impl Default for Timing {
             probe: Duration::from_secs(60),
             probe_deadline: Duration::from_secs(5),
             probe_retry: (Duration::from_secs(1), Duration::from_secs(10)),
-            prove: Duration::from_secs(15),
+            prove: Duration::from_secs(8),
             close: Duration::from_secs(1),
         }
     }

@@ -4,8 +4,8 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::ghost::Ghosts;
+use super::greeting::Greeting;
 
 /// russh reads each packet in two steps; from this buffer they cost one system call.
 const BUFFER: usize = 64 * 1024;
@@ -26,8 +27,12 @@ pub(super) struct Wire {
     reader: BufReader<OwnedReadHalf>,
     writer: OwnedWriteHalf,
     arrived: Arrivals,
+    /// Until the banner has come.
+    greeting: Option<SharedGreeting>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
+
+type SharedGreeting = Arc<Mutex<Greeting>>;
 
 /// Keeps a connection alive: it is shut down when this is dropped.
 ///
@@ -40,6 +45,7 @@ pub(super) struct Line {
     local: IpAddr,
     peer: IpAddr,
     arrived: Arrivals,
+    greeting: SharedGreeting,
 }
 
 /// Makes a connection ready for a session. Sent bytes that stay unacknowledged for `lost` end it.
@@ -52,6 +58,7 @@ pub(super) fn split(stream: TcpStream, lost: Duration) -> io::Result<(Wire, Line
     let socket = SockRef::from(&stream).try_clone()?;
     let (local, peer) = (stream.local_addr()?.ip(), stream.peer_addr()?.ip());
     let arrived = Arrivals::default();
+    let greeting = SharedGreeting::default();
     let cut = CancellationToken::new();
     let (reader, writer) = stream.into_split();
     let reader = BufReader::with_capacity(BUFFER, reader);
@@ -60,6 +67,7 @@ pub(super) fn split(stream: TcpStream, lost: Duration) -> io::Result<(Wire, Line
             reader,
             writer,
             arrived: arrived.clone(),
+            greeting: Some(Arc::clone(&greeting)),
             cut: Box::pin(cut.clone().cancelled_owned()),
         },
         Line {
@@ -68,6 +76,7 @@ pub(super) fn split(stream: TcpStream, lost: Duration) -> io::Result<(Wire, Line
             local,
             peer,
             arrived,
+            greeting,
         },
     ))
 }
@@ -89,6 +98,16 @@ impl Line {
         if let Some(socket) = self.socket.take() {
             ghosts.keep(self.peer, socket);
         }
+    }
+
+    /// Whether the peer has shown a banner.
+    pub(super) fn has_banner(&self) -> bool {
+        lock(&self.greeting).has_banner()
+    }
+
+    /// What it said in place of one.
+    pub(super) fn words(&self) -> Option<String> {
+        lock(&self.greeting).words()
     }
 
     /// What has arrived on it: a sign of life.
@@ -118,6 +137,10 @@ impl Drop for Line {
     }
 }
 
+fn lock(greeting: &SharedGreeting) -> MutexGuard<'_, Greeting> {
+    greeting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl AsyncRead for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -133,6 +156,18 @@ impl AsyncRead for Wire {
         let available = filled?;
         if fresh {
             this.arrived.0.fetch_add(available.len() as u64, Relaxed);
+        }
+        if fresh && let Some(greeting) = &this.greeting {
+            let mut greeting = lock(greeting);
+            if !greeting.hear(available) {
+                let endless = "there is no end to what comes before its banner";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, endless)));
+            }
+            let done = greeting.has_banner();
+            drop(greeting);
+            if done {
+                this.greeting = None;
+            }
         }
         let length = available.len().min(into.remaining());
         into.put_slice(available.get(..length).unwrap_or_default());

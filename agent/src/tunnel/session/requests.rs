@@ -20,8 +20,25 @@ impl Session {
         let at = self.plan.spec.forward.clone();
         // Before it is granted: the proxy may open the first channel with the same breath.
         self.channels.add(&at, Service::Sshd);
-        let job = self.forward(at, self.refusal.clone());
+        let job = self.forward(at, self.known_refusal());
         self.jobs.spawn(async move { Done::Forward(job.await) });
+    }
+
+    /// Why the forward to sshd is refused, where that is known without a look at the port. A
+    /// ghost of ours is not looked at: each connection to its port puts sshd's check of it off.
+    fn known_refusal(&self) -> Option<Fault> {
+        let RemoteForward { bind, port } = self.plan.spec.forward.clone();
+        let ghost = self.may_be_ghost().then(|| Fault::PortHeld {
+            proxy: self.plan.proxy.to_string(),
+            bind,
+            port,
+            detail: "a dead session of this guest may still have it",
+        });
+        self.refusal.clone().or(ghost)
+    }
+
+    fn may_be_ghost(&self) -> bool {
+        self.plan.ours && self.since.elapsed() < self.plan.timing.port_held_ghost
     }
 
     pub(super) fn request_services(&mut self) {
@@ -90,7 +107,9 @@ impl Session {
                 | Fault::ForwardDenied { .. }
                 | Fault::ForwardingDisabled { .. }),
             ) => {
-                self.refusal = Some(fault.clone());
+                if !self.may_be_ghost() {
+                    self.refusal = Some(fault.clone());
+                }
                 let shared = self.services.any_up();
                 Ok(Told::Refused { fault, shared })
             }
