@@ -45,7 +45,7 @@ struct Timing {
 impl Timing {
     const DEFAULT: Self = Self {
         retry: Duration::from_millis(100),
-        retry_cap: Duration::from_secs(2),
+        retry_cap: Duration::from_millis(750),
         steady: Duration::from_secs(60),
         doubtful: Duration::from_secs(5),
         least: Duration::from_secs(1),

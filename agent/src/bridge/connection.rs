@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -104,6 +105,10 @@ impl Context {
         sshd.suspect();
         let refused =
             |error| Unreached::Refused(format!("sshd does not answer on {service}: {error}"));
+        // Held connections would keep the descriptors that others need to get through.
+        if is_out_of_descriptors(&error) {
+            return Err(Unreached::Refused(format!("can't reach sshd: {error}")));
+        }
         let Ok(_place) = self.places.try_acquire() else {
             return Err(refused(error));
         };
@@ -166,6 +171,11 @@ impl Context {
             "connection closed"
         );
     }
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 /// Waits until the client has hung up, or has at least said that it will say no more.

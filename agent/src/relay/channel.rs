@@ -4,7 +4,7 @@
 //! tunnel that lives for months: russh 0.65 (1) stops its whole session while one channel's
 //! reader is behind, (2) leaks a channel that we close first, and (3) never wakes a writer that
 //! waits for window when the peer closes. So this pump (1) empties the channel into a queue of
-//! its own, (2) waits for the peer's CLOSE, and (3) listens to the channel while it writes to it.
+//! its own (see [`backlog`](super::backlog)), (2) waits for the peer's CLOSE, and (3) listens to the channel while it writes to it.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind::WouldBlock, IoSlice};
@@ -18,18 +18,16 @@ use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
+
+use super::backlog::{Backlog, Part, Verdict};
 
 /// One packet's worth: what sshd takes at once (`CHAN_TCP_PACKET_DEFAULT`, channels.h).
 const READ: usize = 32 * 1024;
 
-/// How many bytes may wait for a service that does not read. russh opens the peer's window again
-/// on receipt, so nothing but an unread session holds a fast sender back; over this limit the
-/// session is left unread.
-const QUEUE: usize = 4 * 1024 * 1024;
-
-/// How long a service may hold the session up that way without reading a byte, before its channel
-/// is given up. Less than the time in which a silent session counts as dead.
+/// How long one channel may hold the session up before it is given up. Less than the time in
+/// which a silent session counts as dead.
 const STALL: Duration = Duration::from_secs(8);
 
 /// How long a connection that has ended one way may stay without a byte the other way.
@@ -46,14 +44,26 @@ pub struct Moved {
 
 /// Relays until both ways have ended, or one has and nothing moves the other way.
 ///
-/// `first` has been read from the channel already. The channel is closed when this returns.
-pub async fn pump(channel: Channel<Msg>, service: TcpStream, first: Option<Bytes>) -> Moved {
+/// `first` has been read from the channel already; `backlog` is the session's. The channel is
+/// closed when this returns.
+pub async fn pump(
+    channel: Channel<Msg>,
+    service: TcpStream,
+    first: Option<Bytes>,
+    backlog: &Backlog,
+) -> Moved {
     let (mut reader, writer) = channel.split();
     let (from_service, to_service) = service.into_split();
     let progress = Progress::default();
     let end = {
         let mut outward = pin!(outward(from_service, &writer, &progress));
-        let mut inward = pin!(inward(&mut reader, to_service, first, &progress));
+        let mut inward = pin!(inward(
+            &mut reader,
+            to_service,
+            first,
+            &progress,
+            backlog.part()
+        ));
         let mut linger = pin!(sleep(LINGER));
         let mut sending = true;
         let mut seen = progress.moved();
@@ -65,6 +75,7 @@ pub async fn pump(channel: Channel<Msg>, service: TcpStream, first: Option<Bytes
                         break End::Broken;
                     }
                     progress.one_way.store(true, Relaxed);
+                    progress.said.notify_one();
                 }
                 end = &mut inward => break end,
                 () = &mut linger => {
@@ -91,6 +102,8 @@ struct Progress {
     outward: AtomicU64,
     /// One way has ended.
     one_way: AtomicBool,
+    /// The service has said all it had to say, and that is on its way.
+    said: Notify,
 }
 
 impl Progress {
@@ -141,17 +154,27 @@ async fn inward(
     mut service: OwnedWriteHalf,
     first: Option<Bytes>,
     progress: &Progress,
+    mut part: Part,
 ) -> End {
     let mut queue = Queue::default();
     queue.push(first.unwrap_or_default());
     let mut ended = false;
     let mut closed = false;
+    let mut gone = false;
     let mut give_up = Instant::now() + STALL;
     while !(ended && queue.is_empty()) {
-        let full = queue.bytes > QUEUE;
+        part.set(queue.bytes);
+        let hold = match part.judge(Instant::now().into_std(), progress.inward.load(Relaxed)) {
+            Verdict::Take => false,
+            Verdict::Hold => true,
+            Verdict::GiveUp => return End::Broken,
+        };
+        if !hold {
+            give_up = Instant::now() + STALL;
+        }
         tokio::select! {
             biased;
-            message = channel.wait(), if !ended && !full => match message {
+            message = channel.wait(), if !ended && !hold => match message {
                 Some(ChannelMsg::Data { data }) => queue.push(data),
                 Some(ChannelMsg::Eof) => ended = true,
                 Some(ChannelMsg::Close) | None => {
@@ -162,26 +185,31 @@ async fn inward(
             },
             ready = service.writable(), if !queue.is_empty() => {
                 if ready.is_err() {
+                    gone = true;
                     break;
                 }
             }
-            () = sleep_until(give_up), if full => return End::Broken,
+            () = sleep_until(give_up), if hold => return End::Broken,
         }
         match queue.write(&service) {
             Ok(written) => {
                 progress.inward.fetch_add(written as u64, Relaxed);
-                if written > 0 || !full {
-                    give_up = Instant::now() + STALL;
-                }
             }
             // The service is gone. What it said last may still be on its way out.
-            Err(_) => break,
+            Err(_) => {
+                gone = true;
+                break;
+            }
         }
     }
     let _ = service.shutdown().await;
     progress.one_way.store(true, Relaxed);
     while !closed {
-        closed = matches!(channel.wait().await, Some(ChannelMsg::Close) | None);
+        tokio::select! {
+            message = channel.wait() => closed = matches!(message, Some(ChannelMsg::Close) | None),
+            // Nobody is left to send to. sshd reads on from a user who does not close, for ever.
+            () = progress.said.notified(), if gone => return End::Broken,
+        }
     }
     End::Closed
 }

@@ -16,7 +16,7 @@ use super::handler::Incoming;
 use super::probe::{Desk, Nonce};
 use crate::metadata::document::RemoteForward;
 use crate::origin::Origin;
-use crate::relay::{channel, dial::Dialer};
+use crate::relay::{backlog::Backlog, channel, dial::Dialer};
 use crate::sshd;
 use crate::status::board::Slice;
 use crate::status::model::{OriginCount, Tunnel};
@@ -40,6 +40,7 @@ pub(super) struct Channels {
     sshd: SocketAddr,
     desk: Desk,
     slice: Slice<Tunnel>,
+    backlog: Backlog,
 }
 
 impl Channels {
@@ -51,6 +52,7 @@ impl Channels {
             sshd,
             desk,
             slice,
+            backlog: Backlog::default(),
         }
     }
 
@@ -83,6 +85,7 @@ impl Channels {
             origin,
             seen_as: seen_as.map_or_else(|| "this guest".to_owned(), |source| source.to_string()),
             slice: self.slice.clone(),
+            backlog: self.backlog.clone(),
         };
         self.open
             .spawn(task.serve(incoming, expected).instrument(span));
@@ -138,6 +141,7 @@ struct Task {
     origin: Origin,
     seen_as: String,
     slice: Slice<Tunnel>,
+    backlog: Backlog,
 }
 
 impl Task {
@@ -181,7 +185,7 @@ impl Task {
         let _open = Open::new(&self.slice, &self.origin, &self.seen_as);
         info!(seen_as = %self.seen_as, to = %self.address, "opened");
         let since = Instant::now();
-        let moved = channel::pump(channel, service, first).await;
+        let moved = channel::pump(channel, service, first, &self.backlog).await;
         info!(
             inward = moved.inward,
             outward = moved.outward,

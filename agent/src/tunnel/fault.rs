@@ -179,6 +179,8 @@ pub enum Fault {
 /// How fast to try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
+    /// It may heal by itself, and to ask costs nobody anything.
+    Free,
     /// It may heal by itself.
     Soon,
     /// A person has to act; trying more often would only do harm.
@@ -194,10 +196,10 @@ impl Fault {
             | Self::AuthRejected { .. }
             | Self::ForwardDenied { .. }
             | Self::ForwardingDisabled { .. } => Pace::Slow,
-            Self::NameNotResolved { .. }
-            | Self::DialFailed { .. }
-            | Self::DialTimeout { .. }
-            | Self::NoBanner { .. }
+            Self::NameNotResolved { .. } | Self::DialFailed { .. } | Self::DialTimeout { .. } => {
+                Pace::Free
+            }
+            Self::NoBanner { .. }
             | Self::KexFailed { .. }
             | Self::AuthTimeout { .. }
             | Self::PortHeld { .. }

@@ -2,8 +2,8 @@
 //! follows it is the reason: sshd says `Exceeded MaxStartups`, or `Not allowed at this time` to an
 //! address that it punishes; and another service answers in its own protocol.
 
-/// How much may come before the banner, in bytes; sshd says a line at most. The library has no
-/// limit of its own.
+/// How much may come before the banner, in bytes; sshd says a line at most. The library's own
+/// limit is 20 lines of 255.
 const LIMIT: usize = 8 * 1024;
 
 /// How much of it is shown, in characters.

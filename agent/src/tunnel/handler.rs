@@ -91,8 +91,10 @@ impl Handler for Gate {
             at: (connected_address.to_owned(), connected_port),
             from: (originator_address.to_owned(), originator_port),
         };
-        // What is dropped here is refused.
-        let _ = self.incoming.try_send(incoming);
+        if let Err(full) = self.incoming.try_send(incoming) {
+            let reason = ChannelOpenFailure::ResourceShortage;
+            full.into_inner().reply.reject(reason).await;
+        }
         Ok(())
     }
 

@@ -32,6 +32,8 @@ pub struct Timing {
     pub retry_base: Duration,
     /// The longest delay where the world heals by itself.
     pub retry_cap: Duration,
+    /// The longest delay while no connection to the proxy comes about: to ask costs it nothing.
+    pub free_cap: Duration,
     /// The first delay where a person has to act. sshd penalises failed logins by address,
     /// which punishes the other guests behind the same NAT.
     pub slow_base: Duration,
@@ -44,8 +46,9 @@ pub struct Timing {
     /// The longest delay before a held port is asked for again: while it may be a ghost of our
     /// own, and later.
     pub port_held: (Duration, Duration),
-    /// How long a ghost may hold the port: sshd ends a silent session after
-    /// `ClientAliveInterval` times `ClientAliveCountMax`, 45 s as we recommend them.
+    /// How long a ghost may hold the port. With the `ClientAliveInterval` and `CountMax` that we
+    /// recommend, 15 s and 3, sshd 10.0 ends a silent session after 58 s and 9.2 after 118 s;
+    /// later while somebody dials its port.
     pub port_held_ghost: Duration,
     /// How long a port may be held until another proxy is tried, if there is one.
     pub port_held_leave: Duration,
@@ -79,12 +82,13 @@ impl Default for Timing {
             spread: Duration::from_secs(1),
             retry_base: Duration::from_millis(250),
             retry_cap: Duration::from_secs(30),
+            free_cap: Duration::from_secs(3),
             slow_base: Duration::from_secs(10),
             slow_cap: Duration::from_secs(300),
             slow_floor: Duration::from_secs(3),
             healthy: Duration::from_secs(30),
             port_held: (Duration::from_millis(1800), Duration::from_secs(5)),
-            port_held_ghost: Duration::from_secs(90),
+            port_held_ghost: Duration::from_secs(240),
             port_held_leave: Duration::from_secs(10),
             scout: Duration::from_secs(60),
             probe: Duration::from_secs(60),

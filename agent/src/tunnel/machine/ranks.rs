@@ -1,4 +1,4 @@
-//! Which proxy to try next: in the document's order, without those that a person has to mend first.
+//! Which proxy to try next, and when: in the document's order, each paced by what it failed of.
 
 use std::time::{Duration, Instant};
 
@@ -10,28 +10,29 @@ use crate::tunnel::timing::Timing;
 #[derive(Debug)]
 pub(super) struct Ranks {
     proxies: Vec<Rank>,
-    /// Paces rounds in which a proxy failed that may heal by itself.
-    soon: Backoff,
     floor: Duration,
 }
 
-/// One proxy.
+/// One proxy, with its delays by what it failed of.
 #[derive(Debug)]
 struct Rank {
+    free: Backoff,
+    soon: Backoff,
     slow: Backoff,
-    /// Not to be tried before that: a person has to act first.
+    /// Not to be tried before that.
     blocked: Option<Instant>,
 }
 
 impl Ranks {
     pub(super) fn new(count: usize, timing: &Timing, random: &mut fastrand::Rng) -> Self {
-        let rank = |random: &mut fastrand::Rng| Rank {
+        let mut rank = || Rank {
+            free: Backoff::new(timing.retry_base, timing.free_cap, random.fork()),
+            soon: Backoff::new(timing.retry_base, timing.retry_cap, random.fork()),
             slow: Backoff::new(timing.slow_base, timing.slow_cap, random.fork()),
             blocked: None,
         };
         Self {
-            proxies: (0..count).map(|_| rank(random)).collect(),
-            soon: Backoff::new(timing.retry_base, timing.retry_cap, random.fork()),
+            proxies: (0..count).map(|_| rank()).collect(),
             floor: timing.slow_floor,
         }
     }
@@ -43,13 +44,11 @@ impl Ranks {
 
     /// News: everything may be different now.
     pub(super) fn reset(&mut self) {
-        self.soon.reset();
         self.proxies.iter_mut().for_each(Rank::reset);
     }
 
     /// This one is good.
     pub(super) fn praise(&mut self, proxy: usize) {
-        self.soon.reset();
         if let Some(rank) = self.proxies.get_mut(proxy) {
             rank.reset();
         }
@@ -57,11 +56,15 @@ impl Ranks {
 
     /// This one failed.
     pub(super) fn blame(&mut self, now: Instant, proxy: usize, fault: &Fault) {
-        let (Some(rank), Pace::Slow) = (self.proxies.get_mut(proxy), fault.pace()) else {
+        let Some(rank) = self.proxies.get_mut(proxy) else {
             return;
         };
-        let delay = rank.slow.next().unwrap_or_default().max(self.floor);
-        rank.blocked = Some(now + delay);
+        let delay = match fault.pace() {
+            Pace::Free => rank.free.next(),
+            Pace::Soon => rank.soon.next(),
+            Pace::Slow => rank.slow.next().map(|delay| delay.max(self.floor)),
+        };
+        rank.blocked = delay.map(|delay| now + delay);
     }
 
     /// The first one from `from` on that may be tried now.
@@ -76,16 +79,17 @@ impl Ranks {
         self.proxies.get(proxy)?.blocked
     }
 
-    /// When to begin another round, after one in which all have failed.
-    pub(super) fn another_round(&mut self, now: Instant) -> Instant {
-        let soon = now + self.soon.next().unwrap_or_default();
-        let of = |rank: &Rank| rank.blocked.filter(|until| *until > now).unwrap_or(soon);
-        self.proxies.iter().map(of).min().unwrap_or(soon)
+    /// When the first of them may be tried again; at once where there is none to wait for.
+    pub(super) fn another_round(&self, now: Instant) -> Instant {
+        let times = self.proxies.iter().map(|rank| rank.blocked.unwrap_or(now));
+        times.min().unwrap_or(now)
     }
 }
 
 impl Rank {
     fn reset(&mut self) {
+        self.free.reset();
+        self.soon.reset();
         self.slow.reset();
         self.blocked = None;
     }

@@ -25,6 +25,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Probed(Probe::Failed(unreachable()))),
         1 => Just(Input::Probed(Probe::Failed(no_sshd()))),
         2 => Just(Input::Ended(lost())),
+        1 => Just(Input::Ended(refused_dial())),
         1 => Just(Input::Ended(rejected())),
         1 => Just(Input::Nudge),
     ]
@@ -72,6 +73,7 @@ proptest! {
             if let State::Waiting { since, until, fault } = machine.state() {
                 // With several proxies, one that heals by itself may be waited for as well.
                 let cap = match fault.pace() {
+                    Pace::Free => Timing::default().free_cap,
                     Pace::Soon => Timing::default().retry_cap,
                     Pace::Slow => Timing::default().slow_cap,
                 };

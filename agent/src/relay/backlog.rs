@@ -1,0 +1,166 @@
+//! What waits in this program for services that do not read, and when that is too much.
+//!
+//! A session carries many channels over one connection, and russh opens a channel's window again
+//! on receipt (its issue 770): a sender can be held back only by leaving the whole session unread,
+//! which stops all the others. So what arrives is taken in, up to a bound; then a channel that is
+//! alone, or whose service does read, holds its sender back that way, and any other is given up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// How many bytes one channel may have waiting without a question.
+const OWN: usize = 4 << 20;
+
+/// How many it may have while others share the session.
+const MOST: usize = 12 << 20;
+
+/// How many all channels of a session may have; over it, those with more than [`SHARE`] are in
+/// question.
+const ALL: usize = 16 << 20;
+const SHARE: usize = 64 << 10;
+
+/// A service that reads at least so many bytes a second is waited for: the others are held up for
+/// moments only.
+const READS: f64 = 8.0 * 1024.0 * 1024.0;
+
+/// The bytes that wait in all channels of one session.
+#[derive(Debug, Clone, Default)]
+pub struct Backlog(Arc<Totals>);
+
+#[derive(Debug, Default)]
+struct Totals {
+    bytes: AtomicUsize,
+    channels: AtomicUsize,
+}
+
+/// What is to be done about a channel's next bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Take them in.
+    Take,
+    /// Leave them where they are, and the session with them.
+    Hold,
+    /// End the channel.
+    GiveUp,
+}
+
+/// One channel's part; it is taken back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Part {
+    all: Backlog,
+    bytes: usize,
+    /// Since when there is more than [`OWN`], and how much had been read by then.
+    over: Option<(Instant, u64)>,
+}
+
+impl Backlog {
+    pub(super) fn part(&self) -> Part {
+        self.0.channels.fetch_add(1, Relaxed);
+        Part {
+            all: self.clone(),
+            bytes: 0,
+            over: None,
+        }
+    }
+}
+
+impl Part {
+    /// So many bytes wait now.
+    pub(super) fn set(&mut self, bytes: usize) {
+        let totals = &self.all.0;
+        totals.bytes.fetch_add(bytes, Relaxed);
+        totals.bytes.fetch_sub(self.bytes, Relaxed);
+        self.bytes = bytes;
+    }
+
+    /// What follows; `read` is how many bytes the service has read in its life.
+    pub(super) fn judge(&mut self, now: Instant, read: u64) -> Verdict {
+        let totals = &self.all.0;
+        let crowded = totals.bytes.load(Relaxed) > ALL && self.bytes > SHARE;
+        if self.bytes <= OWN && !crowded {
+            self.over = None;
+            return Verdict::Take;
+        }
+        let (since, before) = *self.over.get_or_insert((now, read));
+        if totals.channels.load(Relaxed) == 1 {
+            return Verdict::Hold;
+        }
+        if self.bytes <= MOST && !crowded {
+            return Verdict::Take;
+        }
+        let seconds = now
+            .saturating_duration_since(since)
+            .max(LEAST)
+            .as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
+        let rate = (read - before) as f64 / seconds;
+        if rate < READS {
+            Verdict::GiveUp
+        } else {
+            Verdict::Hold
+        }
+    }
+}
+
+/// Shorter than that, a rate says nothing.
+const LEAST: Duration = Duration::from_millis(1);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.set(0);
+        self.all.0.channels.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_that_is_alone_is_held_back_and_never_given_up() {
+        let mut part = Backlog::default().part();
+        let now = Instant::now();
+        part.set(OWN);
+        assert_eq!(part.judge(now, 0), Verdict::Take);
+        part.set(OWN + 1);
+        assert_eq!(part.judge(now, 0), Verdict::Hold);
+        part.set(MOST + 1);
+        assert_eq!(part.judge(now + Duration::from_secs(60), 0), Verdict::Hold);
+    }
+
+    #[test]
+    fn beside_others_one_that_does_not_read_is_given_up_and_one_that_does_is_not() {
+        let all = Backlog::default();
+        let _other = all.part();
+        let second = Duration::from_secs(1);
+        for (read, verdict) in [(1 << 20, Verdict::GiveUp), (64 << 20, Verdict::Hold)] {
+            let mut part = all.part();
+            let start = Instant::now();
+            part.set(OWN + 1);
+            assert_eq!(part.judge(start, 1000), Verdict::Take);
+            part.set(MOST + 1);
+            assert_eq!(part.judge(start + second, 1000 + read), verdict);
+            part.set(0);
+            assert_eq!(part.judge(start + 2 * second, 1000 + read), Verdict::Take);
+        }
+    }
+
+    #[test]
+    fn many_that_do_not_read_are_given_up_once_they_are_too_much_together() {
+        let all = Backlog::default();
+        let now = Instant::now();
+        let mut parts: Vec<_> = (0..100).map(|_| all.part()).collect();
+        for part in &mut parts {
+            part.set(ALL / 100);
+            assert_eq!(part.judge(now, 0), Verdict::Take);
+        }
+        let mut idle = all.part();
+        parts[0].set(ALL / 100 + SHARE);
+        assert_eq!(parts[0].judge(now, 0), Verdict::GiveUp);
+        assert_eq!(idle.judge(now, 0), Verdict::Take);
+        drop(parts);
+        idle.set(OWN);
+        assert_eq!(idle.judge(now, 0), Verdict::Take);
+    }
+}
