@@ -11,6 +11,8 @@ mod guest_package;
 mod guest_sources;
 mod guest_tunnel;
 mod heals;
+mod hostile;
+mod hostile_channels;
 mod images;
 mod news;
 mod packages;

@@ -1,5 +1,6 @@
 //! The usual scene: a namespace with a proxy, this guest's sshd, and a key for each.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -17,6 +18,17 @@ pub const PORT: u16 = 12345;
 /// What `authorized_keys` on the proxy allows a guest, with the probe.
 pub const OPTIONS: &str = "restrict,port-forwarding,permitlisten=\"0.0.0.0:12345\",\
                            permitopen=\"127.0.0.1:12345\"";
+
+/// The same document with another proxy before all that it names.
+#[must_use]
+pub fn preferring(address: SocketAddr, host_key: &str, document: &str) -> String {
+    let (host, port) = (address.ip(), address.port());
+    let before = "proxies:\n";
+    let first = format!(
+        "      - {{host: {host}, port: {port}, user: {TUNNEL_USER}, host_keys: ['{host_key}']}}\n"
+    );
+    document.replacen(before, &format!("{before}{first}"), 1)
+}
 
 /// A proxy on 127.0.0.1:2222 and a guest's sshd on 127.0.0.1:22, in a namespace.
 pub struct Scene {
