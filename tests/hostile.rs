@@ -14,7 +14,7 @@ use harness::hostile::raw::{Raw, Script};
 use harness::hostile::relay::{Fate, Relay};
 use harness::hostile::ssh::{Manner, Ssh};
 use harness::scene::{OPTIONS, Scene, preferring};
-use harness::usage;
+use harness::usage::Usage;
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -202,7 +202,7 @@ fn what_is_not_ssh_is_named_and_passed_over_and_costs_no_memory() {
     let host_key = scene.proxy.host_key("ed25519").unwrap();
     let document = scene.document().unwrap();
     let plain = scene.agent(&document).and_then(up).unwrap();
-    let without = usage::resident(plain.id()).unwrap();
+    let without = Usage::of(plain.id()).unwrap().resident;
     drop(plain);
     let mut failures = Vec::new();
     for (script, code, words) in cases {
@@ -217,7 +217,10 @@ fn what_is_not_ssh_is_named_and_passed_over_and_costs_no_memory() {
         let status = agent.status().unwrap();
         let fault = &status["tunnel"]["proxies"][0]["fault"];
         let message = fault["message"].as_str().unwrap_or_default();
-        let more = usage::resident(agent.id()).unwrap().saturating_sub(without) >> 10;
+        let more = Usage::of(agent.id())
+            .unwrap()
+            .resident
+            .saturating_sub(without);
         println!("{name}: {more} KiB more than without; {message}");
         if fault["code"] != code || !message.contains(words) {
             failures.push(format!("{name} is not {code} with {words:?}: {fault:#}"));

@@ -8,7 +8,8 @@ use harness::agent::Agent;
 use harness::hostile::raw::{Raw, Script};
 use harness::hostile::ssh::{Kind, Manner, Refusal, Ssh};
 use harness::scene::{PORT, Scene};
-use harness::{usage, wait};
+use harness::usage::Usage;
+use harness::wait;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::{Value, json};
 
@@ -79,8 +80,9 @@ fn a_thousand_channels_at_once_leave_the_session_alone_and_nothing_behind() {
             .unwrap();
     };
     open(0);
-    let resident = || usage::resident(agent.id()).unwrap();
-    let files = usage::files(agent.id()).unwrap();
+    let usage = || Usage::of(agent.id()).unwrap();
+    let resident = || usage().resident;
+    let files = usage().descriptors;
     let mut after = Vec::new();
     for _ in 0..3 {
         let (before, begun) = (resident(), Instant::now());
@@ -92,9 +94,9 @@ fn a_thousand_channels_at_once_leave_the_session_alone_and_nothing_behind() {
             "{} of {MANY} taken in {:.2?}, with {} KiB",
             taken.len(),
             begun.elapsed(),
-            resident().saturating_sub(before) >> 10
+            resident().saturating_sub(before)
         );
-        assert!(resident() < before + MANY * 32 * 1024);
+        assert!(resident() < before + MANY as u64 * 32);
         let way_in = Kind::Forwarded("127.0.0.1", PORT);
         let mut login = ssh.open(&way_in).unwrap().unwrap();
         let said = ssh.read(&mut login).unwrap();
@@ -108,9 +110,9 @@ fn a_thousand_channels_at_once_leave_the_session_alone_and_nothing_behind() {
     }
     println!("resident after each round: {after:?}");
     // What the first round brought, the allocator may keep for the next.
-    assert!(after[2] < after[0] + (1 << 20), "{after:?}");
+    assert!(after[2] < after[0] + 1024, "{after:?}");
     wait::until("files as before", SOON, || {
-        (usage::files(agent.id()).unwrap() == files).then_some(())
+        (usage().descriptors == files).then_some(())
     })
     .unwrap();
     unharmed(&ssh, &agent);
@@ -118,25 +120,22 @@ fn a_thousand_channels_at_once_leave_the_session_alone_and_nothing_behind() {
 
 #[test]
 fn many_channels_to_a_service_that_does_not_read_hold_little_memory() {
-    const LIMIT: usize = 64 << 20;
+    /// In KiB.
+    const LIMIT: u64 = 64 << 10;
     let scene = Scene::new().unwrap();
     // Its queue takes the connections, and next to none of their bytes.
     let service = scene.namespace.listen(([127, 0, 0, 1], 0).into()).unwrap();
     setsockopt(&service, sockopt::RcvBuf, &4096).unwrap();
     let (ssh, agent) = granted(&scene, service.local_addr().unwrap());
-    let before = usage::resident(agent.id()).unwrap();
+    let before = Usage::of(agent.id()).unwrap().resident;
     let forward = Kind::Forwarded("127.0.0.1", 8080);
     let taken = ssh.open_many(&forward, 50).unwrap();
     assert_eq!(taken.len(), 50);
-    let sent = ssh.flood(taken, 12 << 20, Duration::from_secs(5)).unwrap();
-    let highest = usage::peak(agent.id()).unwrap().saturating_sub(before);
-    println!(
-        "{} KiB sent, {} KiB more at most",
-        sent >> 10,
-        highest >> 10
-    );
-    assert!(sent > LIMIT, "only {sent} bytes were sent");
-    assert!(highest < LIMIT, "{highest} bytes more");
+    let sent = ssh.flood(taken, 12 << 20, Duration::from_secs(5)).unwrap() >> 10;
+    let highest = Usage::of(agent.id()).unwrap().peak.saturating_sub(before);
+    println!("{sent} KiB sent, {highest} KiB more at most");
+    assert!(sent as u64 > LIMIT, "only {sent} KiB were sent");
+    assert!(highest < LIMIT, "{highest} KiB more");
     unharmed(&ssh, &agent);
 }
 

@@ -1,40 +1,60 @@
-//! What a running program costs.
+//! What a process costs, as the kernel counts it.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::failure::{Failure, Result};
 
-/// The resident memory of a process, in bytes.
-///
-/// # Errors
-///
-/// If it is gone.
-pub fn resident(id: u32) -> Result<usize> {
-    memory(id, "VmRSS:")
+/// Ticks in a second: `USER_HZ`, the same on every Linux that we run on (proc(5)).
+const TICKS: f64 = 100.0;
+
+/// The resources that a process holds, and the processor time that it has used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Usage {
+    /// Open file descriptors.
+    pub descriptors: usize,
+    /// Resident memory, in KiB.
+    pub resident: u64,
+    /// The most memory that was resident since it was started, in KiB.
+    pub peak: u64,
+    /// Address space, in KiB.
+    pub address_space: u64,
+    /// Processor time since it was started.
+    pub processor: Duration,
 }
 
-/// The most memory that a process has had resident since it started, in bytes.
-///
-/// # Errors
-///
-/// If it is gone.
-pub fn peak(id: u32) -> Result<usize> {
-    memory(id, "VmHWM:")
-}
-
-/// How many files a process has open.
-///
-/// # Errors
-///
-/// If it is gone.
-pub fn files(id: u32) -> Result<usize> {
-    Ok(fs::read_dir(format!("/proc/{id}/fd"))?.count())
-}
-
-fn memory(id: u32, key: &str) -> Result<usize> {
-    let text = fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix(key));
-    let word = line.and_then(|line| line.split_whitespace().next());
-    let kib = word.ok_or_else(|| Failure::new(format!("no {key} in {text}")))?;
-    Ok(kib.parse::<usize>()? << 10)
+impl Usage {
+    /// What the process `id` holds now.
+    ///
+    /// # Errors
+    ///
+    /// If it is gone.
+    pub fn of(id: u32) -> Result<Self> {
+        let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+        let kibibytes = |key: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(key)?.split_whitespace().next())
+                .and_then(|number| number.parse().ok())
+                .ok_or_else(|| Failure::new(format!("no {key} of process {id}")))
+        };
+        let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+        // After the name: the 14th and 15th field of all.
+        let ticks: f64 = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<f64>().ok())
+            .sum();
+        Ok(Self {
+            descriptors: fs::read_dir(format!("/proc/{id}/fd"))?.count(),
+            resident: kibibytes("VmRSS:")?,
+            peak: kibibytes("VmHWM:")?,
+            address_space: kibibytes("VmSize:")?,
+            processor: Duration::from_secs_f64(ticks / TICKS),
+        })
+    }
 }
