@@ -2,6 +2,9 @@
 #
 #   make demo    the main job, shown: a guest behind NAT, logged in to both ways (KEEP=1 stays)
 #   make test    every test, against real peers
+#   make bench-recovery
+#                seconds to recovery beside autossh and ssh -R, to docs/bench/recovery.md
+#                (5 rounds, half an hour; ROUNDS=1 for a look, FAULTS="restart ghost" for some)
 #   make check   what must be clean before a commit
 #   make deb     the Debian packages, in target/debian
 #   make image   a bootable Debian 13 disk with the package baked in, in target/image
@@ -11,7 +14,7 @@
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 
-.PHONY: demo test check deb image setup lint
+.PHONY: demo test bench-recovery check deb image setup lint
 
 demo: image
 	@cargo run --quiet --locked -p vmagent-tests --bin demo
@@ -19,6 +22,13 @@ demo: image
 # The guests and the systemd benches share two cores badly: a few tests at a time.
 test: image
 	cargo test --locked --workspace -- --test-threads=$${TEST_THREADS:-2}
+
+# What it compares with is for this alone, so the tests' setup does not install it.
+bench-recovery: deb
+	@for package in autossh nftables; do \
+		dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed || \
+		{ apt-get -qq update && apt-get -qq install -y --no-install-recommends $$package >/dev/null; } || exit; done
+	@cargo run --quiet --locked -p vmagent-tests --bin bench-recovery
 
 check: lint
 	cargo fmt --all --check

@@ -21,7 +21,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::failure::{Context, Result};
 use crate::process::{self, Process};
@@ -41,21 +41,34 @@ impl Namespace {
     ///
     /// Without root, or where the kernel has no network namespaces.
     pub fn new() -> Result<Arc<Self>> {
+        Self::entered_by(enter_fresh).during("making a network namespace (as root?)")
+    }
+
+    /// Joins the network that a file names, such as a machine's. What is started from here ends
+    /// with this, and not with that.
+    ///
+    /// # Errors
+    ///
+    /// If it is gone.
+    pub fn join(network: &Path) -> Result<Arc<Self>> {
+        let file = File::open(network).during(network.display())?;
+        Self::entered_by(move || Ok(setns(file, CloneFlags::CLONE_NEWNET)?))
+    }
+
+    fn entered_by(enter: impl FnOnce() -> Result<()> + Send + 'static) -> Result<Arc<Self>> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let (ready, entered) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("namespace".into())
             .spawn(move || {
-                let outcome = enter_fresh();
+                let outcome = enter();
                 let good = outcome.is_ok();
                 let _ = ready.send(outcome);
                 if good {
                     queue.iter().for_each(|job| job());
                 }
             })?;
-        entered
-            .recv()?
-            .during("making a network namespace (as root?)")?;
+        entered.recv()??;
         Ok(Arc::new(Self {
             jobs: Some(jobs),
             thread: Some(thread),

@@ -213,12 +213,17 @@ impl Machine {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// The file that names the machine's network.
+    pub fn network(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.pid))
+    }
+
     /// Starts a thread in the machine's network, where it meets its abstract sockets.
     pub fn spawn<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> JoinHandle<T> {
-        let network = File::open(format!("/proc/{}/ns/net", self.pid)).unwrap();
+        let network = File::open(self.network()).unwrap();
         thread::spawn(move || {
             setns(&network, CloneFlags::CLONE_NEWNET).unwrap();
             work()
