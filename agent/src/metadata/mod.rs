@@ -10,7 +10,7 @@
 //! ```
 //!
 //! One task, [`run`], owns all of it. A round walks the [`sources`] up to the first document,
-//! [`decide()`] says what follows, [`schedule`] when to look again; [`watch`] and nudges cut the
+//! [`decide::decide`] says what follows, [`schedule`] when to look again; [`watch`] and nudges cut the
 //! wait short. Files that only root may read come through [`inputs`].
 //!
 //! A document belongs to the machine that it was read on. After a restore from a snapshot, or
