@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::fault::Fault;
 use super::machine::{Input, Machine, Order, Probe, State};
-use super::session::{Ask, Plan, Told};
+use super::plan::{Ask, Plan, Told};
 use super::sessions::{Heard, Sessions};
 use super::show;
 use super::timing::Timing;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::fault::Fault;
 use super::handler::Gate;
-use super::session::Told;
+use super::plan::Told;
 use super::timing::Timing;
 use super::wire::Arrivals;
 

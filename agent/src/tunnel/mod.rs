@@ -10,8 +10,8 @@
 //! ```
 //!
 //! [`machine`] decides and knows no I/O; [`driver`] feeds it and carries its orders out;
-//! [`show`] says where it stands; [`session`] is one SSH session from dial to death, and
-//! [`sessions`] those that there are. The names of what can go wrong are in [`fault`], all
+//! [`show`] says where it stands; [`session`] is one SSH session from dial to death by a
+//! [`plan`], [`live`] the wires to it, and [`sessions`] those that there are. The names of what can go wrong are in [`fault`], all
 //! durations in [`timing`].
 
 pub mod backoff;
@@ -24,8 +24,10 @@ mod ghost;
 mod greeting;
 mod handler;
 mod keepalive;
+mod live;
 mod login;
 pub mod machine;
+mod plan;
 mod probe;
 mod refusal;
 mod scout;

@@ -4,9 +4,9 @@
 use tokio::time::timeout;
 
 use super::fault::Fault;
+use super::live::{Live, open};
 use super::machine::Proof;
-use super::session::{Ask, Plan, Told};
-use super::sessions::{Live, open};
+use super::plan::{Ask, Plan, Told};
 use crate::status::model;
 
 /// A session that could carry the tunnel.

@@ -5,14 +5,13 @@
 
 mod requests;
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use russh::Disconnect;
 use russh::client::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -21,64 +20,16 @@ use tracing::{debug, warn};
 use super::channels::Channels;
 use super::connect::{Connection, connect};
 use super::fault::Fault;
-use super::ghost::Ghosts;
 use super::handler::Gate;
 use super::keepalive;
 use super::login::log_in;
 use super::machine::Probe;
+use super::plan::{Ask, Plan, Told};
 use super::probe::{Desk, Probing};
 use super::services::Services;
-use super::timing::Timing;
 use super::wire::Line;
 use crate::host;
-use crate::metadata::document::{Proxy, TunnelSpec};
 use crate::moment::at;
-use crate::relay::dial::Dialer;
-use crate::status::board::Slice;
-use crate::status::model;
-
-/// What a session is to do.
-#[derive(Clone)]
-pub(super) struct Plan {
-    pub(super) spec: Arc<TunnelSpec>,
-    pub(super) proxy: Proxy,
-    pub(super) sshd: SocketAddr,
-    pub(super) dialer: Dialer,
-    pub(super) timing: Timing,
-    /// Begins a dial that is under way anew.
-    pub(super) again: Arc<Notify>,
-    /// The port was ours since it was asked for first: who has it may be a ghost of this guest.
-    pub(super) ours: bool,
-    /// Connections to reset when there is a way out again.
-    pub(super) ghosts: Ghosts,
-    /// Where open channels are counted.
-    pub(super) slice: Slice<model::Tunnel>,
-}
-
-/// What the driver asks of a live session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ask {
-    /// The forward to sshd, again.
-    Request,
-    /// A probe, unless one is under way.
-    Probe,
-    /// To end if this guest no longer has the session's address.
-    CheckAddress,
-    /// To end if the proxy does not answer soon.
-    CheckPeer,
-    /// To take no more connections, and to end with the last one that is open.
-    Retire,
-}
-
-/// What a live session tells the driver.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Told {
-    Granted(u16),
-    Refused { fault: Fault, shared: bool },
-    Probed(Probe),
-    Forwards(Vec<model::Forward>),
-    RoundTrip(Option<f64>),
-}
 
 /// What runs beside the session's loop and comes back to it.
 enum Done {

@@ -2,57 +2,22 @@
 //! and those that end with their last connection.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
 use super::ghost::Ghosts;
+use super::live::{Live, open};
 use super::machine::Input;
+use super::plan::{Ask, Plan, Told};
 use super::scout::{self, Candidate};
-use super::session::{self, Ask, Plan, Told};
 use crate::news::News;
 use crate::status::model;
 
 /// How many sessions may end with their last connection; the oldest makes room for one more.
 const RETIRED: usize = 4;
-
-/// A session that runs; it is cut when this is dropped.
-pub(super) struct Live {
-    task: JoinHandle<Fault>,
-    asks: mpsc::Sender<Ask>,
-    pub(super) told: mpsc::Receiver<Told>,
-    stop: CancellationToken,
-    again: Arc<Notify>,
-}
-
-impl Live {
-    /// Asks it for something; a session with no room for it is busy with the same.
-    /// Asks the one that carries the tunnel.
-    pub(super) fn ask(&self, ask: Ask) {
-        let _ = self.asks.try_send(ask);
-    }
-
-    /// Tells it to end in an orderly way.
-    pub(super) fn stop(&self) {
-        self.stop.cancel();
-    }
-
-    /// Waits until it has ended, and says why.
-    pub(super) async fn end(&mut self) -> Fault {
-        (&mut self.task).await.unwrap_or(Fault::Stopped)
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 /// The sessions that there are.
 #[derive(Default)]
@@ -84,22 +49,6 @@ pub(super) enum Heard {
     Ended(Fault),
     /// Scouting has ended.
     Scouted(Result<Candidate, Fault>),
-}
-
-/// Starts a session.
-pub(super) fn open(plan: Plan) -> Live {
-    let (asks, asked) = mpsc::channel(4);
-    let (tell, told) = mpsc::channel(4);
-    let stop = CancellationToken::new();
-    let again = Arc::clone(&plan.again);
-    let task = tokio::spawn(session::run(plan, asked, tell, stop.clone()));
-    Live {
-        task,
-        asks,
-        told,
-        stop,
-        again,
-    }
 }
 
 impl Sessions {
@@ -159,7 +108,7 @@ impl Sessions {
     /// Has the live session see whether it still stands, after news that may have cost it.
     pub(super) fn check(&self, news: News) {
         if let Some(live) = &self.live {
-            live.again.notify_waiters();
+            live.dial_again();
         }
         self.ask(Ask::CheckAddress);
         if news == News::Woken {
@@ -189,10 +138,8 @@ impl Sessions {
     pub(super) fn switch(&mut self) -> Option<Vec<model::Forward>> {
         let candidate = self.candidate.take()?;
         if let Some(mut old) = self.live.replace(candidate.live) {
-            old.ask(Ask::Retire);
-            // What it tells is of no interest any more.
-            old.told.close();
-            self.retired.retain(|retired| !retired.task.is_finished());
+            old.retire();
+            self.retired.retain(|retired| !retired.has_ended());
             if self.retired.len() == RETIRED {
                 self.retired.remove(0);
             }

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use tokio::time::timeout;
 
-use super::{Done, Session, Told};
+use super::{Done, Session};
 use crate::metadata::document::RemoteForward;
 use crate::tunnel::channels::Service;
 use crate::tunnel::fault::Fault;
+use crate::tunnel::plan::Told;
 use crate::tunnel::refusal;
 
 impl Session {
