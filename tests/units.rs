@@ -26,11 +26,13 @@ fn systemd_understands_them_and_finds_little_exposed() {
     for debian in Debian::ALL {
         let machine = plan(debian).boot();
         let units = "vmagent.socket vmagent.service vmagent-inputs.socket vmagent-inputs@x.service";
-        assert_eq!(
-            machine.check(&format!("systemd-analyze verify {units} 2>&1")),
-            "",
-            "{debian:?}"
-        );
+        let said = machine.check(&format!("systemd-analyze verify {units} 2>&1"));
+        // Newer than systemd 252, which passes over it: vmagent does without there.
+        let newer = |line: &&str| {
+            debian == Debian::Bookworm && line.contains("Unknown key name 'OpenFile'")
+        };
+        let faults: Vec<_> = said.lines().filter(|line| !newer(line)).collect();
+        assert_eq!(faults, [""; 0], "{debian:?}");
         for unit in ["vmagent.service", "vmagent-inputs@.service"] {
             machine.check(&format!(
                 "systemd-analyze security --offline=true --threshold={EXPOSURE} {unit}"
