@@ -29,7 +29,7 @@ fn systemd_understands_them_and_finds_little_exposed() {
         let said = machine.check(&format!("systemd-analyze verify {units} 2>&1"));
         // Newer than systemd 252, which passes over it: vmagent does without there.
         let newer = |line: &&str| {
-            debian == Debian::Bookworm && line.contains("Unknown key name 'OpenFile'")
+            debian == Debian::Bookworm && line.contains("Unknown key 'OpenFile'")
         };
         let faults: Vec<_> = said.lines().filter(|line| !newer(line)).collect();
         assert_eq!(faults, [""; 0], "{debian:?}");
