@@ -87,6 +87,8 @@ pub fn machine(stage: &Stage) -> Result<String> {
     };
     let inside = |script: &str| first_line(stage.machine.check(script).as_bytes());
     let kernel = process::run(Command::new("uname").arg("-sr"))?;
+    // What a vendor adds to the version says nothing here.
+    let kernel = kernel.split('-').next().unwrap_or_default();
     let proxy =
         process::run(Command::new("dpkg-query").args(["-Wf", "${Version}", "openssh-server"]))?;
     Ok(format!(
