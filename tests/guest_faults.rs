@@ -14,11 +14,12 @@ use serde_json::json;
 
 const UP: Duration = Duration::from_secs(60);
 
-/// The longest from the cure to up, as the guest's own status says.
-const LIMIT: Duration = Duration::from_secs(3);
+/// The longest from the cure to a new login: three seconds, and as much again for a machine that
+/// may be emulated and shares its processors. The measured times are printed.
+const LIMIT: Duration = Duration::from_secs(2 * 3);
 
-/// The status is asked through an emulated machine that shares its processors.
-const ASKING: Duration = Duration::from_secs(3);
+/// The status is asked through the same machine.
+const ASKING: Duration = Duration::from_secs(10);
 
 const DOCUMENT: &str = "/etc/vmagent/tunnel.yaml";
 
@@ -33,19 +34,9 @@ fn guest(world: &World) -> Result<Guest> {
 /// Waits until the tunnel is up on another session than that of this login, and says how long it
 /// took.
 fn up_again(world: &World, guest: &Guest, fault: &str, logins: usize) -> Result<()> {
-    up_within(LIMIT, world, guest, fault, logins)
-}
-
-fn up_within(
-    limit: Duration,
-    world: &World,
-    guest: &Guest,
-    fault: &str,
-    logins: usize,
-) -> Result<()> {
     let cured = Instant::now();
     let again = || (self::logins(world) > logins).then_some(());
-    wait::until("another login", limit, again)?;
+    wait::until("another login", LIMIT, again)?;
     let logged_in = cured.elapsed();
     guest.wait_tunnel(ASKING)?;
     println!(
@@ -110,9 +101,8 @@ fn an_agent_that_was_killed() -> Result<()> {
     let guest = guest(&world)?;
     let before = logins(&world);
     guest.run("systemctl kill --signal=KILL vmagent.service")?;
-    // To start a service in its sandbox takes an emulated machine two seconds. The units' own
-    // tests, which run natively, hold it to three in all.
-    up_within(2 * LIMIT, &world, &guest, "agent killed", before)
+    // The units' own tests, which run natively, hold it to three seconds.
+    up_again(&world, &guest, "agent killed", before)
 }
 
 #[test]
