@@ -51,8 +51,8 @@ fn a_guest_logs_in_to_itself_over_vsock_where_that_is_allowed() -> Result<()> {
     let guest = Guest::restore(&namespace)?;
     let login = "ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new vsock/1 -- echo through the bridge";
     guest.run(
-        "ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
-         cat /root/.ssh/id_ed25519.pub >>/root/.ssh/authorized_keys",
+        "ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519
+         cat ~/.ssh/id_ed25519.pub >>~/.ssh/authorized_keys",
     )?;
     assert!(
         guest.run(login).is_err(),
@@ -69,11 +69,11 @@ fn a_neighbour_is_turned_away_and_counted() -> Result<()> {
     let (guest, neighbour) = Guest::restore_pair(&namespace)?;
     let before = guest.status()?["bridge"]["refused"].clone();
     assert_eq!(before, 0);
-    neighbour.run("ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519")?;
+    neighbour.run("ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519")?;
     // Even with a key that sshd would take.
-    let public = neighbour.run("cat /root/.ssh/id_ed25519.pub")?;
+    let public = neighbour.run("cat ~/.ssh/id_ed25519.pub")?;
     guest.run(&format!(
-        "echo '{}' >>/root/.ssh/authorized_keys",
+        "echo '{}' >>~/.ssh/authorized_keys",
         public.trim()
     ))?;
     let login = "ssh -o BatchMode=yes -o StrictHostKeyChecking=no vsock/42 -- true";

@@ -17,12 +17,7 @@ const BACK: Duration = Duration::from_secs(1);
 fn scene() -> (Scene, Agent) {
     let scene = Scene::new().unwrap();
     let agent = scene.up().unwrap();
-    let bridge = agent.bridge();
-    let proxy = format!("ProxyCommand socat - UNIX-CONNECT:{}", bridge.display());
-    scene
-        .client
-        .add("bridge", &[proxy, "HostKeyAlias guest".into()])
-        .unwrap();
+    scene.add_bridge(&agent).unwrap();
     (scene, agent)
 }
 

@@ -28,12 +28,7 @@ fn checksum(path: &Path) -> String {
 fn files_arrive_whole_both_ways_and_by_both_ways_in() {
     let scene = Scene::new().unwrap();
     let agent = scene.up().unwrap();
-    let bridge = agent.bridge();
-    let proxy = format!("ProxyCommand socat - UNIX-CONNECT:{}", bridge.display());
-    scene
-        .client
-        .add("bridge", &[proxy, "HostKeyAlias guest".into()])
-        .unwrap();
+    scene.add_bridge(&agent).unwrap();
     let dir = scene.agent_dir();
     let original = dir.join("original");
     let mut random = std::fs::File::open("/dev/urandom").unwrap().take(64 << 20);

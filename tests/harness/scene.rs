@@ -189,6 +189,18 @@ impl Scene {
         Ok(agent)
     }
 
+    /// Adds `bridge` to the ways of that person: through the socket that stands in for vsock.
+    ///
+    /// # Errors
+    ///
+    /// If the client's configuration can't be written.
+    pub fn add_bridge(&self, agent: &Agent) -> Result<()> {
+        let socket = agent.bridge();
+        let proxy = format!("ProxyCommand socat - UNIX-CONNECT:{}", socket.display());
+        self.client
+            .add("bridge", &[proxy, "HostKeyAlias guest".into()])
+    }
+
     /// Logs in by one of the ways, runs a command, and returns what it printed.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! Sessions that fell silent: dead to us, while the proxy's sshd may hold our port for their sake
-//! until its own keepalive tells it, 45 s as we recommend and never by default.
+//! until its own keepalive tells it: after one to two minutes as we recommend it, never by default.
 //!
 //! Nothing can be said to the proxy while the way there is broken; and once the connection is
 //! closed here, nobody is left to say it. So the socket is kept, and reset when the next
