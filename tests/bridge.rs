@@ -14,14 +14,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 fn start(scene: &Scene, config: &[(&str, &str)]) -> Agent {
     let agent = Agent::start(&scene.namespace, &scene.agent_dir(), config).unwrap();
-    let proxy = format!(
-        "ProxyCommand socat - UNIX-CONNECT:{}",
-        agent.bridge().display()
-    );
-    scene
-        .client
-        .add("bridge", &[proxy, "HostKeyAlias guest".into()])
-        .unwrap();
+    scene.add_bridge(&agent).unwrap();
     agent
 }
 
