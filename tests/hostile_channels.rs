@@ -112,7 +112,7 @@ fn a_thousand_channels_at_once_leave_the_session_alone_and_nothing_behind() {
     // What the first round brought, the allocator may keep for the next.
     assert!(after[2] < after[0] + 1024, "{after:?}");
     wait::until("files as before", SOON, || {
-        (usage().descriptors == files).then_some(())
+        (usage().descriptors <= files).then_some(())
     })
     .unwrap();
     unharmed(&ssh, &agent);

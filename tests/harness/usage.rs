@@ -11,7 +11,7 @@ const TICKS: f64 = 100.0;
 /// The resources that a process holds, and the processor time that it has used.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Usage {
-    /// Open file descriptors.
+    /// Open file descriptors, without the connections of those who ask for the status.
     pub descriptors: usize,
     /// Resident memory, in KiB.
     pub resident: u64,
@@ -50,11 +50,37 @@ impl Usage {
             .filter_map(|field| field.parse::<f64>().ok())
             .sum();
         Ok(Self {
-            descriptors: fs::read_dir(format!("/proc/{id}/fd"))?.count(),
+            descriptors: descriptors(id)?,
             resident: kibibytes("VmRSS:")?,
             peak: kibibytes("VmHWM:")?,
             address_space: kibibytes("VmSize:")?,
             processor: Duration::from_secs_f64(ticks / TICKS),
         })
     }
+}
+
+/// A status connection ends a moment after its client has left, and says nothing of a leak.
+fn descriptors(id: u32) -> Result<usize> {
+    let sockets = fs::read_to_string(format!("/proc/{id}/net/unix"))?;
+    // Flags, state, inode and path: only a listener has `SO_ACCEPTCON` among its flags (proc(5)).
+    let asked: Vec<String> = sockets
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|fields| {
+            fields.get(3) == Some(&"00000000")
+                && fields
+                    .get(7)
+                    .is_some_and(|path| path.ends_with("/status.sock"))
+        })
+        .map(|fields| format!("socket:[{}]", fields[6]))
+        .collect();
+    let open = fs::read_dir(format!("/proc/{id}/fd"))?
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .filter(|target| {
+            !asked
+                .iter()
+                .any(|socket| target.as_os_str() == socket.as_str())
+        })
+        .count();
+    Ok(open)
 }
