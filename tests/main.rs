@@ -16,6 +16,7 @@ mod hostile_channels;
 mod images;
 mod local_sshd;
 mod news;
+mod outlive;
 mod packages;
 mod refusals;
 mod resources;

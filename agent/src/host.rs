@@ -5,12 +5,18 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::slice;
+use std::sync::atomic::AtomicU8;
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::ifaddrs::getifaddrs;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::fstat;
 use tokio::io::unix::AsyncFd;
 
 /// Descriptors that are enough for the connections that are allowed, many times over.
@@ -77,6 +83,29 @@ pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     )]
     let watched = unsafe { AsyncFd::register(fd) };
     Ok(watched?)
+}
+
+/// Maps a file that lives in memory, for the rest of this process's life.
+///
+/// # Errors
+/// When it is not sealed against shrinking (`F_SEAL_SHRINK`), is empty, or can't be mapped.
+pub fn map_shared(file: &OwnedFd) -> io::Result<&'static [AtomicU8]> {
+    let seals = SealFlag::from_bits_truncate(fcntl(file, FcntlArg::F_GET_SEALS)?);
+    let length = usize::try_from(fstat(file)?.st_size).unwrap_or_default();
+    let length = NonZeroUsize::new(length)
+        .filter(|_| seals.contains(SealFlag::F_SEAL_SHRINK))
+        .ok_or(io::ErrorKind::InvalidData)?;
+    let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    #[expect(
+        unsafe_code,
+        reason = "a new mapping, which is never unmapped, of a file that can't shrink; whoever \
+                  else maps it, an agent that has ended, can only have used atomics, too"
+    )]
+    let bytes = unsafe {
+        let address = mmap(None, length, access, MapFlags::MAP_SHARED, file, 0)?;
+        slice::from_raw_parts(address.cast::<AtomicU8>().as_ptr(), length.get())
+    };
+    Ok(bytes)
 }
 
 /// What the kernel says of this guest's own context ID.

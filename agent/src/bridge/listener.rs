@@ -41,6 +41,29 @@ pub(super) struct Arrival {
 }
 
 impl Arrival {
+    fn new(socket: OwnedFd, peer: &SockAddr) -> Self {
+        let cid = |address: &SockAddr| address.as_vsock_address().map(|(cid, _)| cid);
+        let peer = cid(peer);
+        // Others may reach us by another name: loopback is 1.
+        let local_cid = (peer == Some(HOST))
+            .then(|| cid(&SockRef::from(&socket).local_addr().ok()?))
+            .flatten();
+        Self {
+            socket,
+            origin: peer.map_or(Origin::Unix, Origin::Cid),
+            local_cid,
+        }
+    }
+
+    /// A connection that was accepted by another process.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub(super) fn again(socket: OwnedFd) -> io::Result<Self> {
+        let peer = SockRef::from(&socket).peer_addr()?;
+        Ok(Self::new(socket, &peer))
+    }
+
     /// The context ID at the other end, if it has one.
     pub(super) fn cid(&self) -> Option<u32> {
         match self.origin {
@@ -168,24 +191,9 @@ impl Listener {
             };
             if let Ok(accepted) = ready.try_io(accept) {
                 let (socket, peer) = accepted?;
-                return Ok(arrival(socket, &peer));
+                return Ok(Arrival::new(socket.into(), &peer));
             }
         }
-    }
-}
-
-fn arrival(socket: Socket, peer: &SockAddr) -> Arrival {
-    let cid = |address: &SockAddr| address.as_vsock_address().map(|(cid, _)| cid);
-    let peer = cid(peer);
-    // Others may reach us by another name: loopback is 1.
-    let local_cid = (peer == Some(HOST))
-        .then(|| cid(&socket.local_addr().ok()?))
-        .flatten();
-    let origin = peer.map_or(Origin::Unix, Origin::Cid);
-    Arrival {
-        socket: socket.into(),
-        origin,
-        local_cid,
     }
 }
 

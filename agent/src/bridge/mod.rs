@@ -26,6 +26,7 @@ mod listening;
 mod pace;
 mod publish;
 mod refusals;
+mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,7 @@ use foreign::Proof;
 use listener::Listener;
 use pace::Pace;
 use refusals::Refusals;
+use store::Left;
 
 /// How much the bridge takes on, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +91,8 @@ pub struct Bridge {
     sshd: Sshd,
     context: Arc<Context>,
     connections: JoinSet<()>,
+    /// Connections of a former agent that are still to be continued.
+    left: Vec<Left>,
     refusals: Refusals,
     stand: Stand,
     pace: Pace,
@@ -113,17 +117,19 @@ impl Bridge {
     #[must_use]
     pub fn new(
         config: &Config,
-        inherited: Vec<Inherited>,
+        mut inherited: Vec<Inherited>,
         limits: Limits,
         dialer: Dialer,
         sshd: Sshd,
         slice: Slice<model::Bridge>,
     ) -> Self {
+        let (store, left) = store::take_over(&mut inherited).unzip();
         let context = Context {
             service: config.sshd,
             dialer,
             slice: slice.clone(),
             limits,
+            store,
             places: Semaphore::new(limits.held),
             stop: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -137,6 +143,7 @@ impl Bridge {
             sshd,
             context: Arc::new(context),
             connections: JoinSet::new(),
+            left: left.unwrap_or_default(),
             refusals: Refusals::default(),
             stand: Stand::Without,
             pace: Pace::default(),
@@ -144,7 +151,8 @@ impl Bridge {
         }
     }
 
-    /// Runs until `stop`, and then for a few seconds more while connections are open.
+    /// Runs until `stop`. Then connections are left to the next agent, see [`store`]; where they
+    /// can't be, they have a few seconds more.
     ///
     /// `decided` is told once the first attempt to get a listener has come out, whichever way.
     pub async fn run(
@@ -153,18 +161,16 @@ impl Bridge {
         mut pulse: Pulse,
         stop: CancellationToken,
     ) {
+        for left in std::mem::take(&mut self.left) {
+            let context = Arc::clone(&self.context);
+            let resumed = connection::resume(context, self.sshd.clone(), left);
+            self.connections.spawn(resumed);
+        }
         if self.listen == Listen::Off {
             self.off();
-            let _ = decided.send(());
-            let answer = async {
-                loop {
-                    pulse.answer().await
-                }
-            };
-            stop.run_until_cancelled(answer).await;
-            return;
+        } else {
+            self.start();
         }
-        self.start();
         let _ = decided.send(());
         let mut minute = interval(Duration::from_secs(60));
         minute.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -247,6 +253,12 @@ impl Bridge {
         // The listener goes first: what arrives from now on is for the next agent.
         self.stand = Stand::Without;
         self.context.stop.cancel();
+        if let Some(store) = &self.context.store {
+            self.context.cut.cancel();
+            while self.connections.join_next().await.is_some() {}
+            store.settle().await;
+            return;
+        }
         let all = async { while self.connections.join_next().await.is_some() {} };
         if timeout(self.limits.grace, all).await.is_err() {
             self.context.cut.cancel();

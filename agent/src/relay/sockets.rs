@@ -3,24 +3,31 @@
 //! One buffer per thread serves every connection: what is read from one side is written to the
 //! other before anybody else runs. Only what a blocked peer did not take is kept aside, so an
 //! idle connection costs two descriptors and about 2 KiB.
+//!
+//! A relay can be stopped at any moment and taken up again, by another process too: its state is
+//! the two sockets and what is [`Undelivered`]. And whoever looks at its [`InFlight`] mark after
+//! this process was killed knows whether bytes of it were in this process's memory.
+
+mod in_flight;
+mod socket;
+mod undelivered;
 
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
-use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
-use tokio::io::{AsyncRead, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use nix::sys::socket::{MsgFlags, recv};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFdReadyGuard;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::host;
+use in_flight::InFlight;
+pub use socket::Socket;
+pub use undelivered::{Rest, Undelivered};
 
 /// How long a connection of which one direction has ended may stand still.
 ///
@@ -34,80 +41,6 @@ const BUFFER: usize = 256 * 1024;
 const BURST: usize = 4;
 
 thread_local!(static SHARED: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]));
-
-/// A connected stream socket: AF_VSOCK, AF_UNIX or TCP.
-#[derive(Debug)]
-pub struct Socket(AsyncFd<OwnedFd>);
-
-impl Socket {
-    /// Takes a connected stream socket that does not block.
-    ///
-    /// # Errors
-    /// When the runtime can't watch it.
-    pub fn new(socket: impl Into<OwnedFd>) -> io::Result<Self> {
-        host::watch(socket.into()).map(Self)
-    }
-
-    /// Waits until a connect that was begun has come out.
-    ///
-    /// # Errors
-    /// What became of it.
-    pub async fn connected(&self) -> io::Result<()> {
-        drop(self.0.writable().await?);
-        match socket2::SockRef::from(self.0.get_ref()).take_error()? {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
-    }
-
-    /// Carries the end of the other side's words over to this one.
-    fn end_writing(&self) {
-        // It may be gone already; then there is nobody left to tell.
-        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Write);
-    }
-
-    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_io(Interest::WRITABLE, |fd| {
-            Ok(send(fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL)?)
-        })
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            let mut ready = ready!(self.0.poll_read_ready(cx))?;
-            let read = ready.try_io(|fd| {
-                let room = buffer.initialize_unfilled();
-                Ok(recv(fd.as_raw_fd(), room, MsgFlags::empty())?)
-            });
-            if let Ok(read) = read {
-                buffer.advance(read?);
-                return Poll::Ready(Ok(()));
-            }
-        }
-    }
-}
-
-impl TryFrom<TcpStream> for Socket {
-    type Error = io::Error;
-
-    fn try_from(stream: TcpStream) -> io::Result<Self> {
-        Self::new(stream.into_std()?)
-    }
-}
-
-impl TryFrom<UnixStream> for Socket {
-    type Error = io::Error;
-
-    fn try_from(stream: UnixStream) -> io::Result<Self> {
-        Self::new(stream.into_std()?)
-    }
-}
 
 /// Counts the bytes that were moved; its owner can read it while they move, and after a cancel.
 #[derive(Debug, Default)]
@@ -143,20 +76,48 @@ pub enum End {
     Broken(io::Error),
 }
 
+/// How far a relay has come.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// What was read on one side and is still to be written on the other.
+    pub undelivered: Undelivered,
+    /// What was written so far.
+    pub moved: Moved,
+}
+
 /// Moves bytes both ways until both directions have ended or one side breaks off.
 ///
 /// The end of one direction is carried over, and the other goes on. After that the connection
 /// ends once nothing has moved for `linger` (at most twice that), see [`LINGER`].
-/// Cancelling it loses nothing but bytes: drop the sockets then.
-pub async fn pump(origin: &Socket, service: &Socket, moved: &Moved, linger: Duration) -> End {
+/// Cancelling it loses nothing: it can be called again. What is undelivered goes first. `mark` is
+/// 0 while no byte of the relay is in this process's memory.
+pub async fn pump(
+    origin: &Socket,
+    service: &Socket,
+    progress: &mut Progress,
+    mark: &AtomicU8,
+    linger: Duration,
+) -> End {
+    let Progress { undelivered, moved } = progress;
     let ended = Notify::new();
-    let both = async {
-        // Not join!: the half that waits on a side that broke off would wait for ever.
-        tokio::try_join!(
-            half(origin, service, &moved.inward, &ended),
-            half(service, origin, &moved.outward, &ended),
-        )
+    let inward = Way {
+        from: origin,
+        to: service,
+        moved: &moved.inward,
+        rest: &mut undelivered.inward,
+        in_flight: InFlight::inward(mark),
+        ended: &ended,
     };
+    let outward = Way {
+        from: service,
+        to: origin,
+        moved: &moved.outward,
+        rest: &mut undelivered.outward,
+        in_flight: InFlight::outward(mark),
+        ended: &ended,
+    };
+    // Not join!: the half that waits on a side that broke off would wait for ever.
+    let both = async { tokio::try_join!(inward.run(), outward.run()) };
     tokio::select! {
         result = both => match result {
             Ok(((), ())) => End::Closed,
@@ -180,40 +141,15 @@ async fn stalled(moved: &Moved, ended: &Notify, linger: Duration) {
     }
 }
 
-async fn half(from: &Socket, to: &Socket, moved: &AtomicU64, ended: &Notify) -> io::Result<()> {
-    // False once `to` has refused bytes. Its own last words, sshd's reason for one, may still
-    // wait to be read: so the other direction goes on, and this one reads to throw away.
-    let mut heard = true;
-    loop {
-        let mut ready = from.0.readable().await?;
-        match burst(&mut ready, heard.then_some(to), moved)? {
-            Burst::Drained => {}
-            Burst::Full => tokio::task::yield_now().await,
-            Burst::Blocked(rest) => {
-                let written = tokio::select! {
-                    written = write_all(to, &rest, moved) => written,
-                    // Nobody reads `from` meanwhile, so nobody else would see it reset.
-                    reset = from.0.ready(Interest::ERROR) => {
-                        drop(reset?);
-                        return Err(io::ErrorKind::ConnectionReset.into());
-                    }
-                };
-                if written.is_err() {
-                    heard = false;
-                    ended.notify_one();
-                }
-            }
-            Burst::Refused => {
-                heard = false;
-                ended.notify_one();
-            }
-            Burst::Ended => {
-                to.end_writing();
-                ended.notify_one();
-                return Ok(());
-            }
-        }
-    }
+/// One direction of a relay.
+struct Way<'a> {
+    from: &'a Socket,
+    to: &'a Socket,
+    moved: &'a AtomicU64,
+    rest: &'a mut Rest,
+    in_flight: InFlight<'a>,
+    /// Told when one direction has ended.
+    ended: &'a Notify,
 }
 
 /// What a burst of reads and writes came to.
@@ -222,20 +158,53 @@ enum Burst {
     Drained,
     /// There may be more, but it is somebody else's turn.
     Full,
-    /// The writer did not take these.
-    Blocked(Box<[u8]>),
+    /// The writer did not take all; there is a rest.
+    Blocked,
     /// The writer takes nothing any more.
     Refused,
     /// The reader has read the end.
     Ended,
 }
 
-fn burst(
-    from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
-    to: Option<&Socket>,
-    moved: &AtomicU64,
-) -> io::Result<Burst> {
-    SHARED.with_borrow_mut(|buffer| {
+impl Way<'_> {
+    async fn run(mut self) -> io::Result<()> {
+        // False once `to` has refused bytes. Its own last words, sshd's reason for one, may still
+        // wait to be read: so the other direction goes on, and this one reads to throw away.
+        let mut heard = true;
+        loop {
+            if !self.rest.is_empty() {
+                self.in_flight.set();
+                heard = self.write_rest().await?;
+                self.in_flight.clear();
+            }
+            let mut ready = self.from.0.readable().await?;
+            self.in_flight.set();
+            let burst = SHARED.with_borrow_mut(|buffer| self.burst(buffer, &mut ready, heard));
+            if self.rest.is_empty() {
+                self.in_flight.clear();
+            }
+            match burst? {
+                Burst::Drained | Burst::Blocked => {}
+                Burst::Full => tokio::task::yield_now().await,
+                Burst::Refused => {
+                    heard = false;
+                    self.ended.notify_one();
+                }
+                Burst::Ended => {
+                    self.to.end_writing();
+                    self.ended.notify_one();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn burst(
+        &mut self,
+        buffer: &mut [u8],
+        from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
+        heard: bool,
+    ) -> io::Result<Burst> {
         for _ in 0..BURST {
             // Always until EAGAIN: on some vsock transports (Hyper-V's) a short read does not
             // mean that nothing is left.
@@ -253,16 +222,19 @@ fn burst(
             if length == 0 {
                 return Ok(Burst::Ended);
             }
-            let Some(to) = to else { continue };
+            if !heard {
+                continue;
+            }
             let mut rest = &buffer[..length];
             while !rest.is_empty() {
-                match to.try_write(rest) {
+                match self.to.try_write(rest) {
                     Ok(written) => {
-                        moved.fetch_add(written as u64, Relaxed);
+                        self.moved.fetch_add(written as u64, Relaxed);
                         rest = &rest[written..];
                     }
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                        return Ok(Burst::Blocked(rest.into()));
+                        *self.rest = Rest::from(rest);
+                        return Ok(Burst::Blocked);
                     }
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                     Err(_) => return Ok(Burst::Refused),
@@ -270,27 +242,40 @@ fn burst(
             }
         }
         Ok(Burst::Full)
-    })
-}
-
-async fn write_all(to: &Socket, mut bytes: &[u8], moved: &AtomicU64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        // Dropped at once: the attempt below clears the readiness by itself.
-        drop(to.0.writable().await?);
-        match to.try_write(bytes) {
-            Ok(written) => {
-                moved.fetch_add(written as u64, Relaxed);
-                bytes = &bytes[written..];
-            }
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
-            Err(e) => return Err(e),
-        }
     }
-    Ok(())
+
+    /// Writes the rest; false if it was refused, and is lost.
+    async fn write_rest(&mut self) -> io::Result<bool> {
+        while !self.rest.is_empty() {
+            let writable = tokio::select! {
+                writable = self.to.0.writable() => writable,
+                // Nobody reads `from` meanwhile, so nobody else would see it reset.
+                reset = self.from.0.ready(Interest::ERROR) => {
+                    drop(reset?);
+                    return Err(io::ErrorKind::ConnectionReset.into());
+                }
+            };
+            // Dropped at once: the attempt below clears the readiness by itself.
+            drop(writable?);
+            match self.to.try_write(self.rest.bytes()) {
+                Ok(written) => {
+                    self.moved.fetch_add(written as u64, Relaxed);
+                    self.rest.take(written);
+                }
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(_) => {
+                    *self.rest = Rest::default();
+                    self.ended.notify_one();
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
 }
 
 #[cfg(test)]

@@ -135,6 +135,7 @@ fn blank(sshd: &str) -> Status {
             cid: None,
             open: 0,
             accepted: 0,
+            resumed: 0,
             refused: 0,
             origins: Vec::new(),
             fault: None,

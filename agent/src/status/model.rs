@@ -133,6 +133,9 @@ pub struct Bridge {
     pub open: u64,
     /// Connections relayed since the start.
     pub accepted: u64,
+    /// Connections of an agent before this one that were continued.
+    #[serde(default)]
+    pub resumed: u64,
     /// Connections turned away: a CID that is not allowed, or over a limit.
     pub refused: u64,
     /// Where connections came from, the most recent last.

@@ -180,7 +180,7 @@ fn notes(paper: &mut Paper, status: &Status) {
         paper.title("Worth knowing");
         paper.wrapped(
             "upgrade   ",
-            "a newer vmagent is installed: systemctl restart vmagent (it cuts open connections)",
+            "a newer vmagent is installed: systemctl restart vmagent (it cuts what goes through the tunnel)",
         );
     }
 }

@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use nix::sys::socket::{setsockopt, sockopt};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -14,8 +14,10 @@ const SOON: Duration = Duration::from_secs(10);
 
 fn start(origin: Socket, service: Socket, linger: Duration) -> JoinHandle<(End, u64, u64)> {
     tokio::spawn(async move {
-        let moved = Moved::default();
-        let end = pump(&origin, &service, &moved, linger).await;
+        let mark = AtomicU8::new(0);
+        let mut progress = Progress::default();
+        let end = pump(&origin, &service, &mut progress, &mark, linger).await;
+        let moved = progress.moved;
         (end, moved.inward(), moved.outward())
     })
 }
@@ -267,4 +269,68 @@ async fn one_busy_connection_leaves_the_others_their_turn() {
     }
     busy.abort();
     quiet.abort();
+}
+
+/// Runs a relay, but never for long: after a few polls it is stopped, and taken up by another
+/// that knows what a next process would know.
+async fn in_pieces(origin: Socket, service: Socket, mut random: fastrand::Rng) -> u32 {
+    let mark = AtomicU8::new(0);
+    let mut progress = Progress::default();
+    for stops in 0.. {
+        let polls = random.u32(1..20);
+        let pause = async {
+            for _ in 0..polls {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            end = pump(&origin, &service, &mut progress, &mark, LINGER) => {
+                assert!(matches!(end, End::Closed), "{end:?}");
+                return stops;
+            }
+            () = pause => {}
+        }
+        let expected = AtomicU8::new(0);
+        progress.undelivered.mark(&expected);
+        assert_eq!(mark.load(Relaxed), expected.load(Relaxed));
+        let file = progress.undelivered.write().unwrap();
+        progress.undelivered = Undelivered::read(file).unwrap();
+    }
+    unreachable!("the relay ends")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn a_relay_that_is_taken_up_again_and_again_loses_nothing(seed: u64) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut origin, near) = unix_pair(Some(4096));
+            let (mut service, far) = unix_pair(Some(8192));
+            let relay = tokio::spawn(in_pieces(near, far, fastrand::Rng::with_seed(seed)));
+            let (question, answer) = (numbers(400_000, seed), numbers(300_000, !seed));
+            let (mut asked, mut answered) = (Vec::new(), Vec::new());
+            let ((mut origin_read, mut origin_write), (mut read, mut write)) =
+                (origin.split(), service.split());
+            timeout(SOON, async {
+                tokio::join!(
+                    async {
+                        origin_write.write_all(&question).await.unwrap();
+                        origin_write.shutdown().await.unwrap();
+                    },
+                    async {
+                        write.write_all(&answer).await.unwrap();
+                        write.shutdown().await.unwrap();
+                    },
+                    async { read.read_to_end(&mut asked).await.unwrap() },
+                    async { origin_read.read_to_end(&mut answered).await.unwrap() },
+                )
+            })
+            .await
+            .unwrap();
+            assert!(asked == question && answered == answer);
+            assert!(relay.await.unwrap() > 0);
+        });
+    }
 }
