@@ -7,6 +7,7 @@ mod failover;
 mod fleet;
 mod guest_faults;
 mod guest_login;
+mod guest_outlive;
 mod guest_package;
 mod guest_sources;
 mod guest_tunnel;

@@ -306,3 +306,6 @@ impl Left {
         [self.origin.as_fd()].into_iter().chain(service).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
