@@ -19,9 +19,9 @@ SHELL := /bin/bash
 demo: image
 	@cargo run --quiet --locked -p vmagent-tests --bin demo
 
-# The guests and the systemd benches share two cores badly: a few tests at a time.
+# Most tests wait most of the time; those that don't take turns (tests/harness/turn.rs).
 test: image
-	cargo test --locked --workspace -- --test-threads=$${TEST_THREADS:-2}
+	cargo test --locked --workspace -- --test-threads=$${TEST_THREADS:-4}
 
 # What it compares with is for this alone, so the tests' setup does not install it.
 bench-recovery: deb

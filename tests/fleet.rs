@@ -9,6 +9,7 @@ use harness::agent::{self, Agent};
 use harness::arrivals::{Arrivals, peak};
 use harness::failure::Result;
 use harness::scene::Scene;
+use harness::turn;
 use harness::wait;
 
 /// How many there are; every one a process.
@@ -94,6 +95,7 @@ fn live_sockets(table: &str) -> HashSet<String> {
 
 #[test]
 fn two_hundred_agents_do_not_stampede_a_proxy_that_restarts() {
+    let _turn = turn::take();
     // MaxStartups is the default, 10:30:100: with 10 that have not logged in yet, sshd begins to
     // drop others by chance.
     let mut scene = Scene::new().unwrap();

@@ -6,6 +6,7 @@ use std::process::Command;
 use harness::caller::{self, Caller, Held};
 use harness::package;
 use harness::pid1::{self, Debian, Machine, Plan};
+use harness::turn;
 
 const INSTALL: &str = "dpkg --install /run/host/*.deb";
 
@@ -148,6 +149,7 @@ fn lintian_has_no_complaint() {
 }
 
 fn piuparts(debian: Debian) {
+    let _turn = turn::take();
     let mut piuparts = Command::new("piuparts");
     piuparts.arg(format!("--distribution={}", debian.codename()));
     piuparts.arg(format!("--mirror={} main", debian.mirror()));
@@ -181,6 +183,7 @@ fn piuparts_passes_on_debian_13_with_systemd_not_running() {
 
 #[test]
 fn two_folders_build_the_same_bits() {
+    let _turn = turn::take();
     let scratch = tempfile::tempdir().unwrap();
     let sources = scratch.path().join("somewhere/else");
     package::copy_sources(&sources);

@@ -24,6 +24,7 @@ use crate::process::Process;
 use crate::qmp::Qmp;
 use crate::saved::Saved;
 use crate::ssh::{Client, Key};
+use crate::turn::Turn;
 use crate::vsock::Vsock;
 use crate::{seed, wait};
 
@@ -57,6 +58,7 @@ pub struct Guest {
     pub(crate) again: Command,
     pub(crate) namespace: Arc<Namespace>,
     pub(crate) dir: TempDir,
+    pub(crate) _turn: Arc<Turn>,
 }
 
 impl Guest {

@@ -21,7 +21,7 @@ use crate::saved::Saved;
 use crate::snapshot::Snapshot;
 use crate::ssh::Client;
 use crate::vsock::Vsock;
-use crate::wait;
+use crate::{turn, wait};
 
 impl Guest {
     /// A guest that was booted and saved before. It has no cloud-init data and
@@ -142,6 +142,7 @@ impl Guest {
         command: &Command,
         again: Command,
     ) -> Result<Self> {
+        let turn = turn::take();
         let (qemu, qmp, control) = start(namespace, dir.path(), command)?;
         let client = Client::new(dir.path(), &Saved::key()?)?;
         client.add_vsock(VM, &vsock.socket)?;
@@ -154,6 +155,7 @@ impl Guest {
             again,
             namespace: Arc::clone(namespace),
             dir,
+            _turn: turn,
         })
     }
 }

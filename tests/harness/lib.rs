@@ -29,6 +29,7 @@ pub mod seed;
 pub mod service;
 pub mod snapshot;
 pub mod ssh;
+pub mod turn;
 pub mod usage;
 pub mod vsock;
 pub mod wait;

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use seccompiler::{
 use tempfile::TempDir;
 
 pub use crate::rootfs::Debian;
+use crate::turn::{self, Turn};
 
 /// How long systemd may take to reach its default target.
 const BOOT: Duration = Duration::from_secs(120);
@@ -82,6 +83,7 @@ impl Plan {
 
     /// Boots it, and returns when systemd says that it is up.
     pub fn boot(self) -> Machine {
+        let turn = turn::take();
         let root = self.debian.rootfs();
         let shared = self.shared.path();
         fs::write(shared.join("prepare"), &self.script).unwrap();
@@ -111,6 +113,7 @@ impl Plan {
             outer: Pid::from_raw(outer.cast_signed()),
             pid: 0,
             supervisor: Some(supervisor),
+            _turn: turn,
         };
         machine.await_boot(&notify);
         machine
@@ -126,6 +129,7 @@ pub struct Machine {
     /// The machine's first process, as it is known outside.
     pid: i32,
     supervisor: Option<JoinHandle<io::Result<std::process::ExitStatus>>>,
+    _turn: Arc<Turn>,
 }
 
 impl Machine {
