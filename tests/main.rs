@@ -11,6 +11,7 @@ mod guest_outlive;
 mod guest_package;
 mod guest_sources;
 mod guest_tunnel;
+mod guest_vsock;
 mod heals;
 mod hostile;
 mod hostile_channels;

@@ -68,6 +68,7 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
     let (watcher, sshd) = sshd::watch(config.sshd, dialer.clone(), board.sshd());
     tasks.spawn(watcher.run(stop.clone()));
 
+    let (restored, restores) = watch::channel(0);
     let (bridge_decided, bridge_ready) = oneshot::channel();
     let bridge = Bridge::new(
         config,
@@ -75,6 +76,7 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
         Limits::default(),
         dialer.clone(),
         sshd,
+        restores.clone(),
         board.bridge(),
     );
     tasks.spawn(bridge.run(bridge_decided, monitor.pulse("bridge"), stop.clone()));
@@ -89,7 +91,6 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
     ));
 
     let (reread, rereads) = mpsc::channel(NUDGES);
-    let (restored, restores) = watch::channel(0);
     let (document, documents) = watch::channel(InForce::default());
     let (facts, known) = watch::channel(Facts::default());
     let wires = metadata::Wires {

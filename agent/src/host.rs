@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicU8;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::ifaddrs::getifaddrs;
+use nix::libc::{VMADDR_CID_ANY, VMADDR_CID_HOST, VMADDR_CID_LOCAL};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::fstat;
@@ -133,8 +134,8 @@ pub fn local_cid() -> LocalCid {
     let result = unsafe { get_local_cid(device.as_raw_fd(), &raw mut cid) };
     match (result, cid) {
         (Err(_), _) => LocalCid::Unknown,
-        // VMADDR_CID_ANY.
-        (Ok(_), u32::MAX) => LocalCid::NoDevice,
+        // Without a device the kernel names what else there is: its loopback, or itself as a host.
+        (Ok(_), VMADDR_CID_ANY | VMADDR_CID_LOCAL | VMADDR_CID_HOST) => LocalCid::NoDevice,
         (Ok(_), cid) => LocalCid::Known(cid),
     }
 }

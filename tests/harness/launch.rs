@@ -21,7 +21,7 @@ use crate::saved::Saved;
 use crate::snapshot::Snapshot;
 use crate::ssh::Client;
 use crate::vsock::Vsock;
-use crate::{turn, wait};
+use crate::{plug, turn, wait};
 
 impl Guest {
     /// A guest that was booted and saved before. It has no cloud-init data and
@@ -69,8 +69,21 @@ impl Guest {
     ///
     /// If it does not come up.
     pub fn from_snapshot(namespace: &Arc<Namespace>, snapshot: &Snapshot) -> Result<Self> {
+        Self::from_snapshot_as(namespace, snapshot, 42)
+    }
+
+    /// The same, on a host that gives it this context id.
+    ///
+    /// # Errors
+    ///
+    /// As [`Guest::from_snapshot`].
+    pub fn from_snapshot_as(
+        namespace: &Arc<Namespace>,
+        snapshot: &Snapshot,
+        cid: u32,
+    ) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let vsock = Vsock::start(namespace, dir.path(), &[42])?.remove(0);
+        let vsock = Vsock::start(namespace, dir.path(), &[cid])?.remove(0);
         let saved = Saved::ensure(namespace, &Image::of("trixie")?)?;
         Self::load(namespace, dir, vsock, &saved, snapshot)
     }
@@ -99,10 +112,7 @@ impl Guest {
             )?;
             qmp.event("RESUME", COMMAND)
                 .during("restoring the saved guest")?;
-            qmp.execute(
-                "device_add",
-                json!({ "driver": "vhost-user-vsock-pci", "id": "vsock", "chardev": "vsock", "bus": "late" }),
-            )?;
+            plug::plug(&mut qmp)?;
         }
         Ok(guest)
     }

@@ -19,6 +19,7 @@ pub mod openssh;
 pub mod package;
 pub mod paths;
 pub mod pid1;
+pub mod plug;
 pub mod process;
 pub mod qemu;
 pub mod qmp;

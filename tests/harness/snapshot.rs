@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::failure::{Failure, Result};
 use crate::guest::Guest;
 use crate::qmp::Qmp;
-use crate::wait;
+use crate::{plug, wait};
 
 /// A saved guest, in files.
 pub struct Snapshot {
@@ -41,16 +41,13 @@ impl Snapshot {
     ///
     /// If QEMU can't save it.
     pub fn take(guest: &Guest) -> Result<Self> {
-        const UNPLUGGED: Duration = Duration::from_secs(30);
         let dir = tempfile::tempdir()?;
         let snapshot = Self {
             dir: dir.path().to_owned(),
             _owned: Some(dir),
         };
         let mut qmp = guest.qmp();
-        qmp.forget_events();
-        qmp.execute("device_del", json!({ "id": "vsock" }))?;
-        qmp.event("DEVICE_DELETED", UNPLUGGED)?;
+        plug::unplug(&mut qmp)?;
         save(&mut qmp, &snapshot.state())?;
         // Nobody writes to it while the guest is paused.
         fs::copy(guest.disk(), snapshot.disk())?;

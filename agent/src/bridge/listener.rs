@@ -216,6 +216,12 @@ pub(super) fn is_lost(error: &io::Error) -> bool {
     )
 }
 
+// Accepted connections have the listener's buffer, and it stays the kernel's: 256 KiB. In a guest
+// with Debian 13's 6.12, sizes from 64 KiB to 4 MiB moved bytes as fast, within what is noise
+// there, over loopback and from the host. More than 256 KiB can't be had anyway: that kernel lets
+// nobody send ahead more than its own buffer holds, and who dials has the default. And what a
+// client sends ahead is the kernel's memory, measured 252 KiB for each connection that stands
+// still, times all that are open.
 fn bind_vsock(port: u32) -> Result<Socket, Fault> {
     let listen = Listen::Vsock(port);
     let socket =

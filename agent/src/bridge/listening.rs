@@ -103,6 +103,14 @@ impl Bridge {
         }
     }
 
+    /// After a restore the device may be another one, which may come a moment later.
+    pub(super) fn on_restore(&mut self) {
+        self.look_for_device();
+        self.pace.well();
+        self.pace.not_yet();
+        self.publish();
+    }
+
     pub(super) fn on_cid(&mut self, now: LocalCid) {
         if let Stand::Holding { cid, .. } = &mut self.stand
             && *cid != now

@@ -31,7 +31,7 @@ mod store;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -89,6 +89,8 @@ pub struct Bridge {
     limits: Limits,
     slice: Slice<model::Bridge>,
     sshd: Sshd,
+    // Counts restores from a snapshot: the device may be another one since.
+    restores: watch::Receiver<u64>,
     context: Arc<Context>,
     connections: JoinSet<()>,
     /// Connections of a former agent that are still to be continued.
@@ -121,6 +123,7 @@ impl Bridge {
         limits: Limits,
         dialer: Dialer,
         sshd: Sshd,
+        restores: watch::Receiver<u64>,
         slice: Slice<model::Bridge>,
     ) -> Self {
         let (store, left) = store::take_over(&mut inherited).unzip();
@@ -141,6 +144,7 @@ impl Bridge {
             limits,
             slice,
             sshd,
+            restores,
             context: Arc::new(context),
             connections: JoinSet::new(),
             left: left.unwrap_or_default(),
@@ -179,6 +183,7 @@ impl Bridge {
                 () = stop.cancelled() => break,
                 () = pulse.answer() => {}
                 () = self.sshd.changed() => self.publish(),
+                Ok(()) = self.restores.changed() => self.on_restore(),
                 Some(_) = self.connections.join_next() => {}
                 _ = minute.tick() => self.on_minute(),
                 event = next(&self.stand, &self.pace) => self.on(event, &stop).await,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Between two attempts to listen: the first pause, doubling to the second.
-const LISTEN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+const LISTEN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
 /// The same after an accept for which the system had no descriptor or no memory.
 const ACCEPT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// Between two looks through another's listener. Each may start an `sshd -i`, so they are rare.

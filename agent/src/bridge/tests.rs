@@ -51,7 +51,16 @@ impl World {
         tokio::spawn(watcher.run(self.stop.clone()));
         let inherited = std::mem::take(&mut self.inherited);
         let slice = self.board.bridge();
-        let bridge = Bridge::new(&self.config, inherited, self.limits, dialer, sshd, slice);
+        let restores = watch::channel(0).1;
+        let bridge = Bridge::new(
+            &self.config,
+            inherited,
+            self.limits,
+            dialer,
+            sshd,
+            restores,
+            slice,
+        );
         let (decided, wait) = oneshot::channel();
         let pulse = self.monitor.pulse("bridge");
         let task = tokio::spawn(bridge.run(decided, pulse, self.stop.clone()));
