@@ -11,6 +11,10 @@ use crate::metadata::document::When;
 /// Where the configuration is read from unless the command line names another file.
 pub const DEFAULT_PATH: &str = "/etc/vmagent/config.toml";
 
+/// The most that `[bridge] max_connections` may be: with two descriptors for each, this is half of
+/// what the unit gives the agent.
+const MAX_CONNECTIONS: u16 = 16_000;
+
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -20,6 +24,12 @@ pub struct Config {
     pub allow_cids: Vec<u32>,
     /// `[bridge] sshd`.
     pub sshd: SocketAddr,
+    /// `[bridge] max_connections`.
+    pub max_connections: u16,
+    /// `[bridge] max_connections_per_origin`; none leaves it to the number of allowed origins.
+    pub max_connections_per_origin: Option<u16>,
+    /// `[bridge] max_rate`, in connections a second.
+    pub max_rate: u32,
     /// `[metadata] sources`, in order.
     pub sources: Vec<SourceName>,
     /// `[metadata] url`, without a slash at the end.
@@ -97,6 +107,10 @@ impl Default for Config {
             listen: Listen::Vsock(22),
             allow_cids: vec![2],
             sshd: SocketAddr::from(([127, 0, 0, 1], 22)),
+            max_connections: 1024,
+            max_connections_per_origin: None,
+            // A login costs a processor of the guest more than 20 ms.
+            max_rate: 100,
             sources: SourceName::ALL.to_vec(),
             url: "http://169.254.169.254".to_owned(),
             file: PathBuf::from("/etc/vmagent/tunnel.yaml"),
@@ -145,7 +159,7 @@ impl Config {
 type Setter = fn(&mut Config, &Value) -> Result<(), String>;
 
 /// Every key there is: its section, its name, and how its value is taken.
-const KEYS: [(&str, &str, Setter); 8] = [
+const KEYS: [(&str, &str, Setter); 11] = [
     ("bridge", "listen", |config, value| {
         listen(string(value)?).map(|listen| config.listen = listen)
     }),
@@ -154,6 +168,15 @@ const KEYS: [(&str, &str, Setter); 8] = [
     }),
     ("bridge", "sshd", |config, value| {
         socket_addr(string(value)?).map(|sshd| config.sshd = sshd)
+    }),
+    ("bridge", "max_connections", |config, value| {
+        number(value, MAX_CONNECTIONS).map(|most| config.max_connections = most)
+    }),
+    ("bridge", "max_connections_per_origin", |config, value| {
+        number(value, MAX_CONNECTIONS).map(|most| config.max_connections_per_origin = Some(most))
+    }),
+    ("bridge", "max_rate", |config, value| {
+        number(value, 1_000_000).map(|rate| config.max_rate = rate)
     }),
     ("metadata", "sources", |config, value| {
         list(value, source).map(|sources| config.sources = sources)
@@ -197,7 +220,14 @@ fn parse(text: &str) -> Result<Config, String> {
             set(&mut config, value).map_err(|problem| format!("{place}: {problem}"))?;
         }
     }
-    Ok(config)
+    let (all, own) = (config.max_connections, config.max_connections_per_origin);
+    match own.filter(|own| *own > all) {
+        Some(own) => Err(format!(
+            "[bridge] max_connections_per_origin: found {own}, expected no more than \
+             max_connections, {all}"
+        )),
+        None => Ok(config),
+    }
 }
 
 fn listen(text: &str) -> Result<Listen, String> {
@@ -224,6 +254,18 @@ fn cid(value: &Value) -> Result<u32, String> {
         .as_integer()
         .and_then(|number| u32::try_from(number).ok());
     number.ok_or_else(|| format!("found {}, {expected}", kind(value)))
+}
+
+fn number<T>(value: &Value, most: T) -> Result<T, String>
+where
+    T: TryFrom<i64> + PartialOrd + fmt::Display,
+{
+    value
+        .as_integer()
+        .filter(|number| *number > 0)
+        .and_then(|number| T::try_from(number).ok())
+        .filter(|number| *number <= most)
+        .ok_or_else(|| format!("found {}, expected 1 to {most}", kind(value)))
 }
 
 fn socket_addr(text: &str) -> Result<SocketAddr, String> {

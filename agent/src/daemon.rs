@@ -26,7 +26,7 @@ use tracing::info;
 
 use crate::bridge::{Bridge, Limits};
 use crate::config::Config;
-use crate::host::Inherited;
+use crate::host::{self, Inherited};
 use crate::metadata::{self, Facts, InForce};
 use crate::news::{self, Outlets};
 use crate::pulse::Monitor;
@@ -73,7 +73,7 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
     let bridge = Bridge::new(
         config,
         inherited,
-        Limits::default(),
+        Limits::new(config, host::descriptor_limit()),
         dialer.clone(),
         sshd,
         restores.clone(),

@@ -43,6 +43,13 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// How many descriptors this process may have open.
+#[must_use]
+pub fn descriptor_limit() -> usize {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((DESCRIPTORS, 0));
+    usize::try_from(soft).unwrap_or(usize::MAX)
+}
+
 /// A descriptor that the service manager handed over.
 #[derive(Debug)]
 pub struct Inherited {

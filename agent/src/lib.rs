@@ -15,6 +15,7 @@
 //! is shared. The bridge and the tunnel do not know each other, so a dead tunnel cannot hurt the
 //! rescue path. Each part writes its own slice of the [`status::model::Status`].
 
+pub mod admission;
 pub mod bridge;
 pub mod cli;
 pub mod config;
@@ -28,6 +29,7 @@ pub mod nat;
 pub mod news;
 pub mod origin;
 pub mod pulse;
+pub mod refusals;
 pub mod relay;
 pub mod sshd;
 pub mod status;

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Who is at the far end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,6 +28,40 @@ pub enum Origin {
     Named(String),
     /// This agent, looking whether sshd answers.
     Check,
+}
+
+/// Origins that are one to sshd and to the bounds on connections.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Party {
+    /// A context ID.
+    Cid(u32),
+    /// All who use the Unix socket.
+    Unix,
+    /// All who share an IPv4 address.
+    V4(Ipv4Addr),
+    /// All who share the IPv6 /64 that begins here: one machine may have all of its addresses.
+    V6(Ipv6Addr),
+    /// All whom the proxy calls that.
+    Named(String),
+    /// This agent.
+    Check,
+}
+
+impl Origin {
+    /// Whom it belongs to.
+    #[must_use]
+    pub fn party(&self) -> Party {
+        match self {
+            Self::Cid(cid) => Party::Cid(*cid),
+            Self::Unix => Party::Unix,
+            Self::Client { address, .. } => match address.to_canonical() {
+                IpAddr::V4(v4) => Party::V4(v4),
+                IpAddr::V6(v6) => Party::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+            },
+            Self::Named(name) => Party::Named(name.clone()),
+            Self::Check => Party::Check,
+        }
+    }
 }
 
 /// Maps origins to addresses, steadily for the life of the process.
@@ -51,15 +85,14 @@ impl OriginMap {
     /// Clients share an address per IPv4 address or IPv6 /64, which is what one party is given.
     #[must_use]
     pub fn source(&self, origin: &Origin) -> Ipv4Addr {
-        match origin {
-            Origin::Check => Ipv4Addr::new(127, 1, 0, 1),
-            Origin::Cid(2) => Ipv4Addr::new(127, 1, 0, 2),
-            Origin::Unix => Ipv4Addr::new(127, 1, 0, 3),
-            Origin::Cid(cid) => self.hashed(cid, Ipv4Addr::new(127, 64, 0, 0), 22),
-            Origin::Client { address, .. } => {
-                self.hashed(party(*address), Ipv4Addr::new(127, 128, 0, 0), 23)
+        match origin.party() {
+            Party::Check => Ipv4Addr::new(127, 1, 0, 1),
+            Party::Cid(2) => Ipv4Addr::new(127, 1, 0, 2),
+            Party::Unix => Ipv4Addr::new(127, 1, 0, 3),
+            Party::Cid(cid) => self.hashed(cid, Ipv4Addr::new(127, 64, 0, 0), 22),
+            party @ (Party::V4(_) | Party::V6(_) | Party::Named(_)) => {
+                self.hashed(party, Ipv4Addr::new(127, 128, 0, 0), 23)
             }
-            Origin::Named(name) => self.hashed(name, Ipv4Addr::new(127, 128, 0, 0), 23),
         }
     }
 
@@ -68,14 +101,6 @@ impl OriginMap {
         let usable = (1_u64 << host_bits) - 2;
         let host = (self.hasher.hash_one(key) % usable + 1) as u32;
         Ipv4Addr::from_bits(network.to_bits() | host)
-    }
-}
-
-/// What one party holds: an IPv4 address, or the /64 around an IPv6 address.
-fn party(address: IpAddr) -> u64 {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => u64::from(v4.to_bits()),
-        IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
     }
 }
 
@@ -89,6 +114,19 @@ impl fmt::Display for Origin {
             }
             Self::Named(name) => write!(f, "{}", name.escape_default()),
             Self::Check => f.write_str("vmagent"),
+        }
+    }
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cid(cid) => Origin::Cid(*cid).fmt(f),
+            Self::Unix => Origin::Unix.fmt(f),
+            Self::V4(address) => address.fmt(f),
+            Self::V6(first) => write!(f, "{first}/64"),
+            Self::Named(name) => write!(f, "{}", name.escape_default()),
+            Self::Check => Origin::Check.fmt(f),
         }
     }
 }

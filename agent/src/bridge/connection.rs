@@ -4,13 +4,12 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -19,14 +18,14 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::Limits;
 use super::listener::Arrival;
-use super::store::{Left, Slot, Store};
+use super::store::{Slot, Store};
 use crate::host;
 use crate::origin::Origin;
 use crate::relay::dial::Dialer;
 use crate::relay::sockets::{End, Progress, Socket, Undelivered, pump};
 use crate::sshd::Sshd;
 use crate::status::board::Slice;
-use crate::status::model::{Bridge, OriginCount};
+use crate::status::model::{Bridge, OriginCount, RefusalReason};
 
 /// Between two dials while sshd does not answer: the first pause, doubling to the second.
 const REDIAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -69,39 +68,65 @@ impl Drop for Open<'_> {
     }
 }
 
-/// Leads one connection to sshd and stays with it to its end.
-pub(super) async fn serve(context: Arc<Context>, sshd: Sshd, arrival: Arrival) {
+/// A connection that does not get in.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) client: OwnedFd,
+    pub(super) origin: Origin,
+    pub(super) reason: RefusalReason,
+    /// What it is told.
+    pub(super) words: String,
+}
+
+impl Refused {
+    pub(super) fn new(arrival: Arrival, reason: RefusalReason, words: String) -> Self {
+        Self {
+            client: arrival.socket,
+            origin: arrival.origin,
+            reason,
+            words,
+        }
+    }
+}
+
+/// Leads one connection to sshd, once it is its turn, and stays with it to its end.
+///
+/// # Errors
+/// Gives it back if there is no way to sshd.
+pub(super) async fn serve(
+    context: Arc<Context>,
+    sshd: Sshd,
+    arrival: Arrival,
+    turn: Duration,
+) -> Result<(), Refused> {
     let span = info_span!("bridge", origin = %arrival.origin);
     async {
         let _open = Open::new(&context.slice);
         // In a box of its own: it is large, short-lived, and would be carried along to the end.
-        let reached = context.reach(&arrival.origin, arrival.socket.as_fd(), sshd);
+        let reached = context.reach(&arrival.origin, arrival.socket.as_fd(), sshd, turn);
         let result = Box::pin(reached).await;
         match result {
             Ok(stream) => context.begin(arrival, stream).await,
-            Err(Unreached::Stopping) => context.leave(arrival.socket),
+            Err(Unreached::Stopping) => return context.leave(arrival),
             Err(Unreached::Gone) => debug!("hung up before sshd answered"),
-            Err(Unreached::Refused(why)) => {
-                info!(why, "turned a connection away");
-                context.slice.update(|bridge| bridge.refused += 1);
-                turn_away(arrival.socket, &why);
+            Err(Unreached::Refused(reason, words)) => {
+                return Err(Refused::new(arrival, reason, words));
             }
         }
+        Ok(())
     }
     .instrument(span)
-    .await;
+    .await
 }
 
-/// Goes on with a connection that a former agent has left.
-pub(super) async fn resume(context: Arc<Context>, sshd: Sshd, left: Left) {
-    let Ok(arrival) = Arrival::again(left.origin) else {
-        return debug!("a connection has ended while no agent ran");
-    };
-    let Some(service) = left.service else {
-        // It waits for sshd, as if it had just come.
-        drop(left.slot);
-        return serve(context, sshd, arrival).await;
-    };
+/// Goes on with a connection that a former agent has left when it was relayed already.
+pub(super) async fn resume(
+    context: Arc<Context>,
+    arrival: Arrival,
+    service: OwnedFd,
+    undelivered: Undelivered,
+    slot: Slot,
+) {
     let span = info_span!("bridge", origin = %arrival.origin);
     async {
         let _open = Open::new(&context.slice);
@@ -112,11 +137,10 @@ pub(super) async fn resume(context: Arc<Context>, sshd: Sshd, left: Left) {
         info!("connection continued");
         context.slice.update(|bridge| bridge.resumed += 1);
         let progress = Progress {
-            undelivered: left.undelivered,
+            undelivered,
             ..Progress::default()
         };
-        let slot = Some(left.slot);
-        context.relay(client, service, progress, slot).await;
+        context.relay(client, service, progress, Some(slot)).await;
     }
     .instrument(span)
     .await;
@@ -132,29 +156,41 @@ enum Unreached {
     Stopping,
     /// It is gone itself.
     Gone,
-    /// We gave up, for this reason.
-    Refused(String),
+    /// We gave up, for this reason, in these words.
+    Refused(RefusalReason, String),
 }
 
 impl Context {
-    /// Connects to sshd; while that fails, holds the client.
+    /// Connects to sshd, after `turn`; while that fails, holds the client.
     async fn reach(
         &self,
         origin: &Origin,
         client: BorrowedFd<'_>,
         mut sshd: Sshd,
+        turn: Duration,
     ) -> Result<TcpStream, Unreached> {
+        if !turn.is_zero() {
+            debug!(?turn, "came too fast; waiting for its turn");
+            tokio::select! {
+                () = hung_up(client) => return Err(Unreached::Gone),
+                () = self.stop.cancelled() => return Err(Unreached::Stopping),
+                () = sleep(turn) => {}
+            }
+        }
         let service = self.service;
         let error = match self.dialer.dial(service, origin).await {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
         sshd.suspect();
-        let refused =
-            |error| Unreached::Refused(format!("sshd does not answer on {service}: {error}"));
+        let refused = |error| {
+            let words = format!("sshd does not answer on {service}: {error}");
+            Unreached::Refused(RefusalReason::SshdDown, words)
+        };
         // Held connections would keep the descriptors that others need to get through.
         if is_out_of_descriptors(&error) {
-            return Err(Unreached::Refused(format!("can't reach sshd: {error}")));
+            let words = format!("can't reach sshd: {error}");
+            return Err(Unreached::Refused(RefusalReason::NoDescriptors, words));
         }
         let Ok(_place) = self.places.try_acquire() else {
             return Err(refused(error));
@@ -182,13 +218,16 @@ impl Context {
         }
     }
 
-    /// Leaves a connection that waits for sshd to the next agent.
-    fn leave(&self, client: OwnedFd) {
+    /// Leaves a connection that waits for sshd to the next agent, or else gives it back.
+    fn leave(&self, arrival: Arrival) -> Result<(), Refused> {
         let slot = self.store.as_ref().and_then(Store::slot);
-        let sockets = [client.as_fd()];
+        let sockets = [arrival.socket.as_fd()];
         match slot.map(|slot| slot.hand_over(&sockets, &Undelivered::default())) {
-            Some(Ok(())) => {}
-            Some(Err(_)) | None => turn_away(client, "the agent stops"),
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) | None => {
+                let words = "the agent stops".to_owned();
+                Err(Refused::new(arrival, RefusalReason::Stopping, words))
+            }
         }
     }
 
@@ -281,19 +320,4 @@ async fn hung_up(client: BorrowedFd<'_>) {
     }
     // Can't be watched: the deadline remains.
     pending().await
-}
-
-/// Says why in a line, which a server may send before its version (RFC 4253, 4.2), and closes.
-pub(super) fn turn_away(client: OwnedFd, why: &str) {
-    let line = format!("vmagent: {why}\r\n");
-    let fd = client.as_raw_fd();
-    let say = || -> io::Result<()> {
-        send(fd, line.as_bytes(), MsgFlags::MSG_NOSIGNAL)?;
-        shutdown(fd, Shutdown::Write)?;
-        // A close with something unread is a reset, which may overtake the line.
-        recv(fd, &mut [0; 1024], MsgFlags::empty())?;
-        Ok(())
-    };
-    // A client that does not listen loses nothing.
-    let _ = say();
 }

@@ -18,6 +18,7 @@
 //!
 //! Nothing ends the bridge but its cancellation token: it is the rescue path.
 
+mod admission;
 mod connection;
 mod fault;
 mod foreign;
@@ -25,8 +26,8 @@ mod listener;
 mod listening;
 mod pace;
 mod publish;
-mod refusals;
 mod store;
+mod turned_away;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,50 +36,25 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::warn;
 
+use crate::admission::Admission;
 use crate::config::{Config, Listen};
 use crate::host::{Inherited, LocalCid};
 use crate::pulse::Pulse;
+use crate::refusals::Refusals;
 use crate::relay::dial::Dialer;
-use crate::relay::sockets::LINGER;
 use crate::sshd::Sshd;
 use crate::status::board::Slice;
 use crate::status::model::{self, BridgeState, Timestamp};
 
-use connection::Context;
+pub use admission::Limits;
+use connection::{Context, Refused};
 use foreign::Proof;
 use listener::Listener;
 use pace::Pace;
-use refusals::Refusals;
 use store::Left;
-
-/// How much the bridge takes on, and for how long.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Connections open at the same time.
-    pub open: usize,
-    /// Of these, the ones that wait for sshd.
-    pub held: usize,
-    /// How long one waits for sshd.
-    pub hold: Duration,
-    /// How long a half-closed one may stand still, see [`LINGER`].
-    pub linger: Duration,
-    /// How long the open ones may go on after the stop.
-    pub grace: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            open: 1024,
-            held: 128,
-            hold: Duration::from_secs(90),
-            linger: LINGER,
-            grace: Duration::from_secs(5),
-        }
-    }
-}
+use turned_away::TurnedAway;
 
 /// The bridge and all it needs.
 #[derive(Debug)]
@@ -92,9 +68,11 @@ pub struct Bridge {
     // Counts restores from a snapshot: the device may be another one since.
     restores: watch::Receiver<u64>,
     context: Arc<Context>,
-    connections: JoinSet<()>,
+    admission: Admission,
+    connections: JoinSet<Result<(), Refused>>,
     /// Connections of a former agent that are still to be continued.
     left: Vec<Left>,
+    turned_away: TurnedAway,
     refusals: Refusals,
     stand: Stand,
     pace: Pace,
@@ -146,8 +124,10 @@ impl Bridge {
             sshd,
             restores,
             context: Arc::new(context),
+            admission: Admission::new(limits.open),
             connections: JoinSet::new(),
             left: left.unwrap_or_default(),
+            turned_away: TurnedAway::default(),
             refusals: Refusals::default(),
             stand: Stand::Without,
             pace: Pace::default(),
@@ -166,9 +146,7 @@ impl Bridge {
         stop: CancellationToken,
     ) {
         for left in std::mem::take(&mut self.left) {
-            let context = Arc::clone(&self.context);
-            let resumed = connection::resume(context, self.sshd.clone(), left);
-            self.connections.spawn(resumed);
+            self.resume(left);
         }
         if self.listen == Listen::Off {
             self.off();
@@ -184,7 +162,7 @@ impl Bridge {
                 () = pulse.answer() => {}
                 () = self.sshd.changed() => self.publish(),
                 Ok(()) = self.restores.changed() => self.on_restore(),
-                Some(_) = self.connections.join_next() => {}
+                Some(ended) = self.connections.join_next() => self.on_ended(ended),
                 _ = minute.tick() => self.on_minute(),
                 event = next(&self.stand, &self.pace) => self.on(event, &stop).await,
             }
@@ -220,33 +198,6 @@ impl Bridge {
         }
     }
 
-    fn take(&mut self, arrival: listener::Arrival) {
-        if let Some(cid) = arrival.local_cid {
-            self.on_cid(LocalCid::Known(cid));
-        }
-        if let Some(cid) = arrival.cid().filter(|cid| !self.allow_cids.contains(cid)) {
-            if self.refusals.first_of(cid) {
-                warn!(
-                    cid,
-                    "refused a connection: [bridge] allow_cids does not have it"
-                );
-            }
-            self.slice.update(|bridge| bridge.refused += 1);
-            return;
-        }
-        if self.connections.len() >= self.limits.open {
-            let limit = self.limits.open;
-            debug!(origin = %arrival.origin, limit, "refused a connection: too many are open");
-            self.slice.update(|bridge| bridge.refused += 1);
-            connection::turn_away(arrival.socket, "too many connections");
-            return;
-        }
-        let context = Arc::clone(&self.context);
-        let sshd = self.sshd.clone();
-        self.connections
-            .spawn(connection::serve(context, sshd, arrival));
-    }
-
     fn on_minute(&mut self) {
         if let Some(summary) = self.refusals.summary() {
             warn!("refused connections in the last minute: {summary}");
@@ -258,17 +209,26 @@ impl Bridge {
         // The listener goes first: what arrives from now on is for the next agent.
         self.stand = Stand::Without;
         self.context.stop.cancel();
+        // Where they can be left to the next agent, they are, at once.
+        let patience = match self.context.store {
+            Some(_) => Duration::ZERO,
+            None => self.limits.grace,
+        };
+        if timeout(patience, self.drain()).await.is_err() {
+            self.context.cut.cancel();
+            while self.connections.join_next().await.is_some() {}
+        }
         if let Some(store) = &self.context.store {
-            self.context.cut.cancel();
-            while self.connections.join_next().await.is_some() {}
             store.settle().await;
-            return;
         }
-        let all = async { while self.connections.join_next().await.is_some() {} };
-        if timeout(self.limits.grace, all).await.is_err() {
-            self.context.cut.cancel();
-            while self.connections.join_next().await.is_some() {}
+    }
+
+    /// Waits until all connections have ended, and who was turned away has heard it.
+    async fn drain(&mut self) {
+        while let Some(ended) = self.connections.join_next().await {
+            self.on_ended(ended);
         }
+        self.turned_away.drain().await;
     }
 }
 

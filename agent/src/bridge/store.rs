@@ -42,8 +42,10 @@ use crate::relay::sockets::Undelivered;
 const LEDGER: &str = "ledger";
 const RELAY: &str = "relay-";
 
-/// Connections that can be kept; the service manager's own limit is `FileDescriptorStoreMax=`.
-const SLOTS: u16 = 16_384;
+/// Connections that can be kept. Each has up to three descriptors there, so it is the unit's
+/// `FileDescriptorStoreMax=` that must not be smaller. And that has a bound itself: the next agent
+/// is given all names in one variable, which can't be longer than 128 KiB (execve(2)).
+const SLOTS: u16 = 2730;
 
 /// How long the service manager may take to see what was left with it: it reads its messages in
 /// order, and is done in milliseconds.

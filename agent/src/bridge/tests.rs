@@ -35,7 +35,7 @@ impl World {
             stop: CancellationToken::new(),
             monitor: Monitor::default(),
             config,
-            limits: Limits::default(),
+            limits: Limits::new(&Config::default(), 1 << 16),
             inherited: Vec::new(),
         }
     }
@@ -222,11 +222,12 @@ async fn only_so_many_are_held_and_the_first_ones_stay() {
 #[tokio::test]
 async fn only_so_many_are_open() {
     let mut world = World::new(echo_server().await);
-    world.limits.open = 1;
+    world.limits.open.total = 1;
     world.start().await;
     let first = greet(&world.path()).await;
     let second = UnixStream::connect(world.path()).await.unwrap();
-    assert_eq!(rest(second).await, "vmagent: too many connections\r\n");
+    let expected = "vmagent: too many connections: 1 are open ([bridge] max_connections)\r\n";
+    assert_eq!(rest(second).await, expected);
     drop(first);
     world.until(|s| s.bridge.open == 0).await;
     greet(&world.path()).await;

@@ -16,6 +16,9 @@ fn every_key_is_read() {
         listen = "unix:/run/bridge.sock"
         allow_cids = [1, 2]
         sshd = "127.0.0.1:2222"
+        max_connections = 5000
+        max_connections_per_origin = 4000
+        max_rate = 1000
         [metadata]
         sources = ["ec2", "file"]
         url = "http://127.0.0.1:8080/"
@@ -30,6 +33,9 @@ fn every_key_is_read() {
         listen: Listen::Unix("/run/bridge.sock".into()),
         allow_cids: vec![1, 2],
         sshd: "127.0.0.1:2222".parse().unwrap(),
+        max_connections: 5000,
+        max_connections_per_origin: Some(4000),
+        max_rate: 1000,
         sources: vec![SourceName::Ec2, SourceName::File],
         url: "http://127.0.0.1:8080".to_owned(),
         file: "/run/tunnel.yaml".into(),
@@ -57,7 +63,8 @@ fn an_error_names_place_finding_and_what_is_accepted() {
         (
             "[bridge]\nlissen = \"off\"",
             "[bridge] lissen is unknown; did you mean \"listen\"? \
-             (accepted: listen, allow_cids, sshd)",
+             (accepted: listen, allow_cids, sshd, max_connections, max_connections_per_origin, \
+             max_rate)",
         ),
         (
             "[brigde]",
@@ -72,6 +79,27 @@ fn an_error_names_place_finding_and_what_is_accepted() {
         (
             "[bridge]\nallow_cids = [-1]",
             "[bridge] allow_cids: found -1, expected a context ID from 0 to 4294967295",
+        ),
+        (
+            "[bridge]\nmax_connections = 0",
+            "[bridge] max_connections: found 0, expected 1 to 16000",
+        ),
+        (
+            "[bridge]\nmax_connections = 65536",
+            "[bridge] max_connections: found 65536, expected 1 to 16000",
+        ),
+        (
+            "[bridge]\nmax_connections_per_origin = \"many\"",
+            "[bridge] max_connections_per_origin: found \"many\", expected 1 to 16000",
+        ),
+        (
+            "[bridge]\nmax_connections_per_origin = 1025",
+            "[bridge] max_connections_per_origin: found 1025, expected no more than \
+             max_connections, 1024",
+        ),
+        (
+            "[bridge]\nmax_rate = -1",
+            "[bridge] max_rate: found -1, expected 1 to 1000000",
         ),
         ("tunnel = 1", "tunnel: found 1, expected a section [tunnel]"),
         (

@@ -2,6 +2,7 @@
 //!
 //! Names and meanings here are relied on from outside. Add fields; never rename or remove one.
 
+mod refusals;
 mod tunnel;
 
 use std::time::{Duration, SystemTime};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::explain::Explain;
 
+pub use refusals::{RefusalCount, RefusalReason};
 pub use tunnel::{Forward, ForwardState, ProxyRecord, Tunnel, TunnelState};
 
 /// The version of this contract.
@@ -136,8 +138,10 @@ pub struct Bridge {
     /// Connections of an agent before this one that were continued.
     #[serde(default)]
     pub resumed: u64,
-    /// Connections turned away: a CID that is not allowed, or over a limit.
+    /// Connections turned away: a CID that is not allowed, over a limit, or sshd never came.
     pub refused: u64,
+    /// Who was turned away and why, the most recent last.
+    pub refusals: Vec<RefusalCount>,
     /// Where connections came from, the most recent last.
     pub origins: Vec<OriginCount>,
     /// Why it is not ready.

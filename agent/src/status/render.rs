@@ -25,6 +25,7 @@ pub fn render(status: &Status, now: SystemTime, colour: bool) -> String {
     section(&mut paper, "Worth knowing", &faults, now, |fault| {
         !fault.bad
     });
+    parts::refusals(&mut paper, status, now);
     notes(&mut paper, status);
     parts::parts(&mut paper, status, now);
     parts::connections(&mut paper, status);

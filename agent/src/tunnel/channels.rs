@@ -14,16 +14,28 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::handler::Incoming;
 use super::probe::{Desk, Nonce};
+use crate::admission::{Admission, Bounds, Place};
+use crate::host;
 use crate::metadata::document::RemoteForward;
-use crate::origin::Origin;
+use crate::origin::{Origin, Party};
+use crate::refusals::Refusals;
 use crate::relay::{backlog::Backlog, channel, dial::Dialer};
 use crate::sshd;
 use crate::status::board::Slice;
-use crate::status::model::{OriginCount, Tunnel};
+use crate::status::model::{OriginCount, RefusalCount, RefusalReason, Tunnel};
 
 /// How long a channel that arrives during a probe may stay silent before it is taken for a
 /// client that waits for the server's banner. Clients of SSH speak at once (RFC 4253, 4.2).
 const FIRST_WORD: Duration = Duration::from_secs(2);
+
+/// What one session takes on, in all and of one origin. A stock proxy has descriptors for about a
+/// thousand channels: one user of its public port does not get all of them. There is no bound on
+/// the rate: a forward may lead to a web server, and sshd has bounds of its own for each origin.
+const MOST: usize = 2048;
+const OF_ORIGIN: usize = 768;
+
+/// Between two lines of the journal that sum refusals up.
+const SUMMARY: Duration = Duration::from_secs(60);
 
 /// What a forward leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +47,10 @@ pub(super) enum Service {
 /// The channels of one session.
 pub(super) struct Channels {
     listening: HashMap<(String, u16), Service>,
-    open: JoinSet<()>,
+    admission: Admission,
+    open: JoinSet<Result<(), Refused>>,
+    refusals: Refusals,
+    summed_up: Instant,
     dialer: Dialer,
     sshd: SocketAddr,
     desk: Desk,
@@ -47,7 +62,10 @@ impl Channels {
     pub(super) fn new(dialer: Dialer, sshd: SocketAddr, desk: Desk, slice: Slice<Tunnel>) -> Self {
         Self {
             listening: HashMap::new(),
+            admission: Admission::new(bounds()),
             open: JoinSet::new(),
+            refusals: Refusals::default(),
+            summed_up: Instant::now(),
             dialer,
             sshd,
             desk,
@@ -77,6 +95,12 @@ impl Channels {
             Service::Sshd => (self.sshd, self.desk.expected()),
             Service::Other(address) => (address, None),
         };
+        let party = origin.party();
+        let admitted = self.admission.admit(&party, Instant::now().into_std());
+        let place = admitted.map(|(place, _)| place).map_err(|reason| Refused {
+            origin: party,
+            reason,
+        });
         let seen_as = self.dialer.source(address, &origin);
         let span = info_span!("tunnel", %origin);
         let task = Task {
@@ -88,14 +112,33 @@ impl Channels {
             backlog: self.backlog.clone(),
         };
         self.open
-            .spawn(task.serve(incoming, expected).instrument(span));
+            .spawn(task.serve(incoming, expected, place).instrument(span));
     }
 
     /// Waits until a channel has ended, for ever if there is none; cancelling it loses nothing.
     pub(super) async fn reap(&mut self) {
-        if self.open.join_next().await.is_none() {
-            std::future::pending::<()>().await;
+        match self.open.join_next().await {
+            Some(Ok(Err(refused))) => self.refused(&refused),
+            Some(_) => {}
+            None => std::future::pending().await,
         }
+    }
+
+    fn refused(&mut self, refused: &Refused) {
+        let Refused { origin, reason } = refused;
+        if self.refusals.first_of(origin, *reason) {
+            warn!(%origin, %reason, "refused a connection");
+        }
+        if self.summed_up.elapsed() >= SUMMARY
+            && let Some(summary) = self.refusals.summary()
+        {
+            warn!("refused connections: {summary}");
+            self.summed_up = Instant::now();
+        }
+        self.slice.update(|tunnel| {
+            tunnel.refused += 1;
+            RefusalCount::add(&mut tunnel.refusals, origin, *reason);
+        });
     }
 
     /// Whether no channel is open.
@@ -124,6 +167,16 @@ impl Channels {
     }
 }
 
+/// Where this process may open little, most of it is for the bridge.
+fn bounds() -> Bounds {
+    let total = MOST.min(host::descriptor_limit() / 8);
+    Bounds {
+        total,
+        per_origin: OF_ORIGIN.min(total.div_ceil(2)),
+        rate: None,
+    }
+}
+
 fn origin((address, port): &(String, u32)) -> Origin {
     match address.parse() {
         Ok(address) => Origin::Client {
@@ -132,6 +185,12 @@ fn origin((address, port): &(String, u32)) -> Origin {
         },
         Err(_) => Origin::Named(address.clone()),
     }
+}
+
+/// A channel that is over a bound.
+struct Refused {
+    origin: Party,
+    reason: RefusalReason,
 }
 
 /// One channel's way to its service.
@@ -145,11 +204,23 @@ struct Task {
 }
 
 impl Task {
-    async fn serve(self, incoming: Incoming, expected: Option<Nonce>) {
+    async fn serve(
+        self,
+        incoming: Incoming,
+        expected: Option<Nonce>,
+        place: Result<Place, Refused>,
+    ) -> Result<(), Refused> {
         let Incoming {
             mut channel, reply, ..
         } = incoming;
         let Some(nonce) = expected else {
+            let _place = match place {
+                Ok(place) => place,
+                Err(refused) => {
+                    reply.reject(ChannelOpenFailure::ResourceShortage).await;
+                    return Err(refused);
+                }
+            };
             match self.dialer.dial(self.address, &self.origin).await {
                 Ok(service) => {
                     reply.accept().await;
@@ -160,17 +231,26 @@ impl Task {
                     reply.reject(ChannelOpenFailure::ConnectFailed).await;
                 }
             }
-            return;
+            return Ok(());
         };
-        // It may be our own probe, which must not cost anybody a connection to sshd.
+        // It may be our own probe, which must not cost anybody a connection to sshd, and for which
+        // there is always room.
         reply.accept().await;
         let first = match timeout(FIRST_WORD, channel.wait()).await {
             Ok(Some(ChannelMsg::Data { data })) if nonce.opens(&data) => {
-                return self.prove(channel, nonce).await;
+                self.prove(channel, nonce).await;
+                return Ok(());
             }
             Ok(Some(ChannelMsg::Data { data })) => Some(data),
-            Ok(Some(ChannelMsg::Close) | None) => return,
+            Ok(Some(ChannelMsg::Close) | None) => return Ok(()),
             Ok(Some(_)) | Err(_) => None,
+        };
+        let _place = match place {
+            Ok(place) => place,
+            Err(refused) => {
+                let _ = channel.close().await;
+                return Err(refused);
+            }
         };
         match self.dialer.dial(self.address, &self.origin).await {
             Ok(service) => self.relay(channel, service, first).await,
@@ -179,6 +259,7 @@ impl Task {
                 let _ = channel.close().await;
             }
         }
+        Ok(())
     }
 
     async fn relay(&self, channel: Channel<Msg>, service: TcpStream, first: Option<Bytes>) {

@@ -258,10 +258,14 @@ pub type Refusal = ChannelOpenFailure;
 
 async fn open(session: Handle, kind: Kind) -> Result<std::result::Result<Channel<Msg>, Refusal>> {
     const FROM: (&str, u32) = ("192.0.2.1", 40_000);
+    static CALLERS: AtomicUsize = AtomicUsize::new(0);
     let result = match kind {
         Kind::Forwarded(bind, port) => {
+            // Many users, each of whom is an origin of its own.
+            let caller = CALLERS.fetch_add(1, Relaxed) % 250;
+            let from = format!("198.51.100.{caller}");
             session
-                .channel_open_forwarded_tcpip(bind, u32::from(port), FROM.0, FROM.1)
+                .channel_open_forwarded_tcpip(bind, u32::from(port), from, FROM.1)
                 .await
         }
         Kind::Session => session.channel_open_session().await,

@@ -110,6 +110,22 @@ fn a_ledger_of_another_version_is_not_used() {
 }
 
 #[test]
+fn all_that_can_be_kept_fits_into_the_store_and_into_a_variable() {
+    let (store, _) = Store::open(Vec::new()).unwrap();
+    let unit = include_str!("../../../../systemd/vmagent.service");
+    let most: usize = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("FileDescriptorStoreMax=")?.parse().ok())
+        .unwrap();
+    let slots = usize::from(SLOTS);
+    assert!(3 * slots < most);
+    store.free().next = SLOTS - 1;
+    let longest = store.slot().unwrap().name().len() + ":".len();
+    // With room for the names of what else there is.
+    assert!(most * longest < (128 << 10) - 1024);
+}
+
+#[test]
 fn there_are_only_so_many_slots() {
     let (store, _) = Store::open(Vec::new()).unwrap();
     let mut taken: Vec<_> = std::iter::from_fn(|| store.slot()).collect();

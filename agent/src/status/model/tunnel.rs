@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, OriginCount, Timestamp};
+use super::{Fault, OriginCount, RefusalCount, Timestamp};
 
 /// The slice of the tunnel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,10 @@ pub struct Tunnel {
     pub open: u64,
     /// Channels relayed since the start.
     pub accepted: u64,
+    /// Channels turned away: over a limit.
+    pub refused: u64,
+    /// Who was turned away and why, the most recent last.
+    pub refusals: Vec<RefusalCount>,
     /// Where connections came from, the most recent last.
     pub origins: Vec<OriginCount>,
     /// Why it is not up.

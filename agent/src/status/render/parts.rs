@@ -1,16 +1,58 @@
 //! The parts one by one, and who came through them.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::age;
 use super::text::{Paper, span};
 use crate::status::model::{
     Bridge, BridgeState, Forward, ForwardState, Metadata, MetadataState, NatVerdict, OriginCount,
-    ProxyRecord, Sshd, SshdState, Status, Tunnel, TunnelState,
+    ProxyRecord, RefusalCount, RefusalReason, Sshd, SshdState, Status, Tunnel, TunnelState,
 };
 
 /// Origins that are shown for each way in, of those that the status keeps.
 const ORIGINS: usize = 5;
+
+/// For how long a refusal is news.
+const NEWS: Duration = Duration::from_secs(600);
+
+/// Writes who was turned away lately, and why.
+pub(super) fn refusals(paper: &mut Paper, status: &Status, now: SystemTime) {
+    for (part, refusals) in [
+        ("bridge", &status.bridge.refusals),
+        ("tunnel", &status.tunnel.refusals),
+    ] {
+        let lately = |refusal: &&RefusalCount| age(refusal.last_at, now) < NEWS;
+        for refusal in refusals.iter().rev().filter(lately).take(ORIGINS) {
+            paper.title("Worth knowing");
+            let RefusalCount {
+                origin,
+                reason,
+                count,
+                last_at,
+            } = refusal;
+            let last = span(age(*last_at, now));
+            let why = why(part, *reason);
+            let text = format!("refused {count} of {origin}, the last {last} ago: {why}");
+            paper.wrapped(&format!("{part:<9} "), &text);
+        }
+    }
+}
+
+fn why(part: &str, reason: RefusalReason) -> &'static str {
+    match (reason, part) {
+        (RefusalReason::CidNotAllowed, _) => "[bridge] allow_cids does not have it",
+        (RefusalReason::TooManyOpen, "bridge") => "too many are open, see [bridge] max_connections",
+        (RefusalReason::TooManyOpen, _) => "too many are open",
+        (RefusalReason::TooManyOfOrigin, "bridge") => {
+            "too many of it are open, see [bridge] max_connections_per_origin"
+        }
+        (RefusalReason::TooManyOfOrigin, _) => "too many of it are open",
+        (RefusalReason::TooFast, _) => "they came too fast, see [bridge] max_rate",
+        (RefusalReason::SshdDown, _) => "sshd did not answer",
+        (RefusalReason::NoDescriptors, _) => "no descriptor was left, see LimitNOFILE=",
+        (RefusalReason::Stopping, _) => "the agent was told to stop",
+    }
+}
 
 /// Writes a line or two for each part.
 pub(super) fn parts(paper: &mut Paper, status: &Status, now: SystemTime) {
@@ -125,6 +167,9 @@ fn tunnel(tunnel: &Tunnel, now: SystemTime) -> Vec<String> {
     }
     if tunnel.state == TunnelState::Up || tunnel.accepted > 0 {
         facts.extend(counts(tunnel.open, tunnel.accepted));
+    }
+    if tunnel.refused > 0 {
+        facts.push(format!("{} refused", tunnel.refused));
     }
     facts
 }

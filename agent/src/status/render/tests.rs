@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::status::board::Board;
 use crate::status::model::{
-    Forward, ForwardState, MetadataState, NatVerdict, OriginCount, Sshd, Tunnel,
+    Forward, ForwardState, MetadataState, NatVerdict, OriginCount, RefusalCount, RefusalReason,
+    Sshd, Tunnel,
 };
 
 /// The moment at which everything is rendered.
@@ -209,6 +210,32 @@ fn sshd_is_down() {
         bridge.open = 1;
     });
     assert_reads(&board, include_str!("golden/sshd-down.txt"));
+}
+
+#[test]
+fn some_were_turned_away_lately() {
+    let board = quiet();
+    let refusal = |origin: &str, reason, count, seconds| RefusalCount {
+        origin: origin.to_owned(),
+        reason,
+        count,
+        last_at: ago(seconds),
+    };
+    board.tunnel().update(|tunnel| {
+        tunnel_up(tunnel);
+        tunnel.refused = 9;
+        let reason = RefusalReason::TooManyOfOrigin;
+        tunnel.refusals = vec![refusal("203.0.113.9", reason, 9, 59)];
+    });
+    board.bridge().update(|bridge| {
+        bridge.refused = 217;
+        bridge.refusals = vec![
+            refusal("cid 3", RefusalReason::SshdDown, 1, 601),
+            refusal("cid 5", RefusalReason::CidNotAllowed, 2, 300),
+            refusal("cid 2", RefusalReason::TooFast, 214, 20),
+        ];
+    });
+    assert_reads(&board, include_str!("golden/refusals.txt"));
 }
 
 #[test]
