@@ -2,12 +2,10 @@
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::time::Duration;
 
 use harness::agent::Agent;
 use harness::scene::Scene;
-use harness::wait;
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -114,29 +112,6 @@ fn a_client_that_hangs_up_while_it_is_held_is_let_go() {
     agent
         .wait_for("end of it", SOON, |status| status["bridge"]["open"] == 0)
         .unwrap();
-}
-
-#[test]
-fn another_listener_is_left_alone_and_taken_over_from_when_it_goes() {
-    let scene = Scene::new().unwrap();
-    let path = scene.agent_dir().join("bridge.sock");
-    let mut socat = Command::new("socat");
-    socat
-        .arg(format!("UNIX-LISTEN:{},fork", path.display()))
-        .arg("TCP:127.0.0.1:22");
-    let mut other = scene
-        .namespace
-        .spawn(&scene.agent_dir(), "socat", &socat)
-        .unwrap();
-    wait::until("socat's socket", SOON, || path.exists().then_some(())).unwrap();
-    let agent = start(&scene, &[]);
-    let foreign = |status: &Value| status["bridge"]["state"] == "foreign";
-    agent.wait_for("foreign listener", SOON, foreign).unwrap();
-    other.kill();
-    agent
-        .wait_for("ready bridge", Duration::from_secs(30), ready)
-        .unwrap();
-    assert_eq!(scene.login("bridge", "echo inside").unwrap(), "inside\n");
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! The promises of vmagent, each proven against real peers.
 
+mod bad_bridge;
 mod bad_input;
 mod bridge;
 mod cloud_init;
+mod coexist;
 mod failover;
 mod fairness;
 mod fleet;
+mod guest_coexist;
 mod guest_faults;
 mod guest_login;
 mod guest_outlive;
@@ -23,6 +26,8 @@ mod news;
 mod outlive;
 mod packages;
 mod refusals;
+mod relay;
+mod relay_cuts;
 mod resources;
 mod stall;
 mod status;

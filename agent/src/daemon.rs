@@ -70,7 +70,7 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
 
     let (restored, restores) = watch::channel(0);
     let (bridge_decided, bridge_ready) = oneshot::channel();
-    let bridge = Bridge::new(
+    let mut bridge = Bridge::new(
         config,
         inherited,
         Limits::new(config, host::descriptor_limit()),
@@ -79,6 +79,10 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
         restores.clone(),
         board.bridge(),
     );
+    let restart = CancellationToken::new();
+    if supervise::is_restarted() {
+        bridge = bridge.restarted_by(restart.clone());
+    }
     tasks.spawn(bridge.run(bridge_decided, monitor.pulse("bridge"), stop.clone()));
 
     let (status_decided, status_ready) = oneshot::channel();
@@ -147,6 +151,7 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
         restart_pending: board.restart_pending(),
         reread,
         nudge,
+        restart,
     };
     supervisor.run().await;
     stop.cancel();

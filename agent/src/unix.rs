@@ -27,6 +27,8 @@ pub enum BindError {
     InUse,
     /// Something that is not a socket is there; it is left alone.
     NotASocket,
+    /// The path does not fit into an address.
+    TooLong,
     /// The kernel says no.
     Io(io::Error),
 }
@@ -36,6 +38,7 @@ impl fmt::Display for BindError {
         match self {
             Self::InUse => f.write_str("another program listens there"),
             Self::NotASocket => f.write_str("a file that is not a socket is in the way"),
+            Self::TooLong => f.write_str("the path of a Unix socket may have 107 bytes at most"),
             Self::Io(error) => error.fmt(f),
         }
     }
@@ -72,7 +75,8 @@ impl Drop for SocketFile {
 /// # Errors
 /// See [`BindError`].
 pub fn bind(path: &Path, access: Access) -> Result<(Socket, SocketFile), BindError> {
-    let address = SockAddr::unix(path)?;
+    // No path has a NUL in it: it came from text.
+    let address = SockAddr::unix(path).map_err(|_| BindError::TooLong)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     // Before the bind: the file is made with the mode of the descriptor, less the umask.
     fchmod(&socket, Mode::from_bits_truncate(0o600)).map_err(io::Error::from)?;
@@ -99,8 +103,9 @@ fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), BindError> {
     if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
         return Err(BindError::NotASocket);
     }
-    // Not blocking: a queue that is full, EAGAIN, is somebody's.
-    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    // Of the wrong type on purpose: it tells the living from the dead, and disturbs neither
+    // (unix_find_bsd in net/unix/af_unix.c: ECONNREFUSED before EPROTOTYPE).
+    let probe = Socket::new(Domain::UNIX, Type::DGRAM.nonblocking(), None)?;
     match probe.connect(address) {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => Ok(std::fs::remove_file(path)?),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(BindError::Io(e)),

@@ -1,9 +1,10 @@
 //! The release binary, run in a namespace with a Unix socket in place of vsock.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,14 +69,36 @@ impl Agent {
         config: &[(&str, &str)],
         wrap: impl FnOnce(Command) -> Command,
     ) -> Result<Self> {
-        let path = dir.join("config.toml");
-        fs::write(&path, configuration(dir, config))?;
-        let mut command = Command::new(binary());
-        command
-            .args(["run", "--log-level", "debug", "--config"])
-            .arg(&path);
-        let command = wrap(command);
-        let process = namespace.spawn(dir, "vmagent", &command)?;
+        Self::run(namespace, dir, &wrap(prepare(dir, config)?), Stdio::null())
+    }
+
+    /// As [`Agent::start`], by a service manager that hands a descriptor over
+    /// (sd_listen_fds(3)).
+    ///
+    /// # Errors
+    ///
+    /// As [`Agent::start`].
+    pub fn start_inheriting(
+        namespace: &Arc<Namespace>,
+        dir: &Path,
+        config: &[(&str, &str)],
+        descriptor: OwnedFd,
+    ) -> Result<Self> {
+        let hand_over = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\"";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", hand_over]);
+        let agent = prepare(dir, config)?;
+        shell.arg(agent.get_program()).args(agent.get_args());
+        Self::run(namespace, dir, &shell, descriptor.into())
+    }
+
+    fn run(
+        namespace: &Arc<Namespace>,
+        dir: &Path,
+        command: &Command,
+        stdin: Stdio,
+    ) -> Result<Self> {
+        let process = namespace.spawn_with(dir, "vmagent", command, stdin)?;
         let mut agent = Self {
             process,
             dir: dir.to_owned(),
@@ -224,6 +247,17 @@ pub fn write_document(dir: &Path, document: &str) -> Result<()> {
     let fresh = dir.join(".tunnel.yaml.new");
     fs::write(&fresh, document)?;
     Ok(fs::rename(&fresh, &path)?)
+}
+
+/// Writes its configuration, and says how it is started.
+fn prepare(dir: &Path, config: &[(&str, &str)]) -> Result<Command> {
+    let path = dir.join("config.toml");
+    fs::write(&path, configuration(dir, config))?;
+    let mut command = Command::new(binary());
+    command
+        .args(["run", "--log-level", "debug", "--config"])
+        .arg(&path);
+    Ok(command)
 }
 
 fn configuration(dir: &Path, changes: &[(&str, &str)]) -> String {

@@ -91,7 +91,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Lets the kernel answer with a reset once the connection is closed.
-fn reset(stream: &TcpStream) -> Result<()> {
+pub(crate) fn reset(stream: &TcpStream) -> Result<()> {
     let at_once = linger {
         l_onoff: 1,
         l_linger: 0,

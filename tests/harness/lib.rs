@@ -3,8 +3,10 @@
 pub mod agent;
 pub mod arrivals;
 pub mod boot;
+pub mod bridged;
 pub mod caller;
 pub mod control;
+pub mod ends;
 pub mod failure;
 pub mod fault;
 pub mod guest;

@@ -157,13 +157,25 @@ impl Namespace {
     ///
     /// If it can't be started.
     pub fn spawn(&self, dir: &Path, name: &str, command: &Command) -> Result<Process> {
+        self.spawn_with(dir, name, command, Stdio::null())
+    }
+
+    /// As [`Namespace::spawn`], with a standard input.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be started.
+    pub fn spawn_with(
+        &self,
+        dir: &Path,
+        name: &str,
+        command: &Command,
+        stdin: impl Into<Stdio>,
+    ) -> Result<Process> {
         let path = dir.join(format!("{name}.log"));
         let log = File::create(&path)?;
         let mut command = mortal(command);
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        command.stdin(stdin).stdout(log.try_clone()?).stderr(log);
         let child = self
             .enter(move || command.spawn())
             .during(format!("starting {name}"))?;

@@ -20,6 +20,8 @@ pub(super) enum Fault {
         listen: Listen,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Another program listens there, and leads to an SSH server: all is well.
+    Served(Listen),
     /// Another program listens there, and leads nowhere.
     Taken { listen: Listen, why: String },
     /// Another program listens there, and this process can't try it.
@@ -35,6 +37,10 @@ impl fmt::Display for Fault {
             Self::NoDevice => f.write_str("this VM has no vsock device, or not yet"),
             Self::Denied { listen, source } => write!(f, "may not listen on {listen}: {source}"),
             Self::Failed { listen, source } => write!(f, "can't listen on {listen}: {source}"),
+            Self::Served(listen) => write!(
+                f,
+                "another program serves {listen}, and leads to an SSH server"
+            ),
             Self::Taken { listen, why } => {
                 write!(f, "another program listens on {listen}, and {why}")
             }
@@ -57,9 +63,11 @@ impl std::error::Error for Fault {
         match self {
             Self::NoVsock(source) | Self::Denied { source, .. } => Some(source),
             Self::Failed { source, .. } => Some(source.as_ref()),
-            Self::NoDevice | Self::Taken { .. } | Self::Untried { .. } | Self::WrongSocket(_) => {
-                None
-            }
+            Self::NoDevice
+            | Self::Served(_)
+            | Self::Taken { .. }
+            | Self::Untried { .. }
+            | Self::WrongSocket(_) => None,
         }
     }
 }
@@ -70,6 +78,7 @@ impl Explain for Fault {
             Self::NoVsock(_) | Self::NoDevice => "vsock-unavailable",
             Self::Denied { .. } => "bind-denied",
             Self::Failed { .. } => "bind-failed",
+            Self::Served(_) => "port-served",
             Self::Taken { .. } => "port-taken",
             Self::Untried { .. } => "port-taken-unproven",
             Self::WrongSocket(_) => "inherited-wrong-socket",
@@ -87,17 +96,26 @@ impl Explain for Fault {
                 listen: Listen::Vsock(_),
                 ..
             } => {
-                "Let systemd bind the port: systemctl enable --now vmagent.socket, then systemctl \
+                "Let systemd bind the port: systemctl enable vmagent.socket, then systemctl \
                  restart vmagent. Without systemd, grant CAP_NET_BIND_SERVICE."
             }
             Self::Denied { .. } => {
                 "Let the agent's user write to the directory of [bridge] listen."
             }
             Self::Failed { .. } => "See [bridge] listen in /etc/vmagent/config.toml.",
+            // Not "enable --now": a socket unit can't be started while its service runs.
+            Self::Served(Listen::Vsock(_)) => {
+                "It may stay. To switch to vmagent: if it is systemd's sshd-vsock.socket, \
+                 systemctl enable vmagent.socket, then systemctl restart vmagent; otherwise stop \
+                 the other program, and vmagent takes the port within seconds."
+            }
+            Self::Served(_) => {
+                "It may stay. To switch to vmagent, stop it: vmagent takes over within seconds."
+            }
             Self::Taken { .. } | Self::Untried { .. } => {
-                "If it is systemd's sshd-vsock.socket, systemctl enable --now vmagent.socket \
-                 takes the port over. Otherwise stop the other program, or set [bridge] listen \
-                 to another port or to \"off\"."
+                "If it is systemd's sshd-vsock.socket, systemctl enable vmagent.socket, then \
+                 systemctl restart vmagent takes the port over. Otherwise stop the other program, \
+                 or set [bridge] listen to another port or to \"off\"."
             }
             Self::WrongSocket(_) => {
                 "See systemctl cat vmagent.socket: it needs ListenStream=vsock::22 and Accept=no."

@@ -37,7 +37,8 @@ impl Proof {
     pub(super) fn fault(&self, listen: &Listen) -> Option<Fault> {
         let listen = listen.clone();
         match self {
-            Self::Pending | Self::Banner => None,
+            Self::Pending => None,
+            Self::Banner => Some(Fault::Served(listen)),
             Self::Impossible(why) => Some(Fault::Untried {
                 listen,
                 why: why.clone(),

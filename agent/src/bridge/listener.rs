@@ -253,7 +253,9 @@ fn unix_fault(listen: &Listen, error: BindError) -> Fault {
             listen: listen.clone(),
             source: e,
         },
-        BindError::NotASocket | BindError::Io(_) => failed(listen, error.into()),
+        BindError::NotASocket | BindError::TooLong | BindError::Io(_) => {
+            failed(listen, error.into())
+        }
     }
 }
 

@@ -5,11 +5,13 @@ use std::io;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::diag;
 use super::fault::Fault;
 use super::foreign::{self, Proof};
 use super::listener::{self, Adopted, Listener, is_lost, is_passing};
 use super::pace::Pace;
 use super::{Bridge, Stand};
+use crate::config::Listen;
 use crate::explain::Explain;
 use crate::host::LocalCid;
 use crate::status::model;
@@ -42,17 +44,51 @@ impl Bridge {
     pub(super) fn try_to_listen(&mut self) {
         match Listener::bind(&self.listen) {
             Ok(listener) => self.hold(listener),
-            Err(Fault::Taken { .. }) => {
-                self.pace.not_yet();
-                if !matches!(self.stand, Stand::Foreign { .. }) {
-                    info!(listen = %self.listen, "another program listens here; leaving it alone");
-                    self.pace.at_once();
-                    let proof = Proof::Pending;
-                    self.stand = Stand::Foreign { proof };
-                    self.publish();
-                }
+            Err(Fault::Taken { .. }) => self.leave_alone(),
+            Err(Fault::Denied { .. }) if self.somebody_listens() => self.leave_alone(),
+            Err(fault @ Fault::Denied { .. }) => {
+                self.lose(&fault);
+                self.ask_for_the_port();
             }
-            Err(fault) => self.lose(&fault),
+            Err(fault) => {
+                self.hindered |= matches!(fault, Fault::NoVsock(_));
+                self.lose(&fault);
+            }
+        }
+    }
+
+    /// Whether another has the port; asked where the kernel tells us no more than that we may not.
+    fn somebody_listens(&self) -> bool {
+        let Listen::Vsock(port) = self.listen else {
+            return false;
+        };
+        diag::somebody_listens(port).unwrap_or_else(|error| {
+            debug!(%error, "the kernel does not say who listens");
+            false
+        })
+    }
+
+    fn leave_alone(&mut self) {
+        self.hindered = true;
+        self.pace.taken();
+        if !matches!(self.stand, Stand::Foreign { .. }) {
+            info!(listen = %self.listen, "another program listens here; leaving it alone");
+            self.pace.at_once();
+            let proof = Proof::Pending;
+            self.stand = Stand::Foreign { proof };
+            self.publish();
+        }
+    }
+
+    /// Nothing but a privilege keeps the port from us any more, and the service manager, which has
+    /// it, hands a port over when it starts us and at no other time. Asked once for each time that
+    /// something else was in the way: it may have its reasons not to.
+    fn ask_for_the_port(&mut self) {
+        if let (Some(restart), Listen::Vsock(_)) = (&self.restart, &self.listen)
+            && std::mem::take(&mut self.hindered)
+        {
+            info!(listen = %self.listen, "it is free now: asking to be started anew with it");
+            restart.cancel();
         }
     }
 

@@ -20,6 +20,7 @@
 
 mod admission;
 mod connection;
+mod diag;
 mod fault;
 mod foreign;
 mod listener;
@@ -76,6 +77,10 @@ pub struct Bridge {
     refusals: Refusals,
     stand: Stand,
     pace: Pace,
+    /// Asks the service manager, if there is one, to start this program anew.
+    restart: Option<CancellationToken>,
+    /// Whether anything but a missing privilege has kept the port from us since then.
+    hindered: bool,
     // What an inherited socket had against it: worth knowing even when all else is well.
     remark: Option<model::Fault>,
 }
@@ -131,8 +136,18 @@ impl Bridge {
             refusals: Refusals::default(),
             stand: Stand::Without,
             pace: Pace::default(),
+            restart: None,
+            hindered: false,
             remark: None,
         }
+    }
+
+    /// Has a service manager behind it, which can bind ports that this process may not, and starts
+    /// it anew after `restart`.
+    #[must_use]
+    pub fn restarted_by(mut self, restart: CancellationToken) -> Self {
+        self.restart = Some(restart);
+        self
     }
 
     /// Runs until `stop`. Then connections are left to the next agent, see [`store`]; where they

@@ -6,6 +6,9 @@ use tokio::time::Instant;
 
 /// Between two attempts to listen: the first pause, doubling to the second.
 const LISTEN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+/// Between two attempts while another has the port. They cost nobody anything, and who takes the
+/// other away wants ours in its place at once.
+const TAKEN: Duration = Duration::from_secs(2);
 /// The same after an accept for which the system had no descriptor or no memory.
 const ACCEPT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// Between two looks through another's listener. Each may start an `sshd -i`, so they are rare.
@@ -32,6 +35,12 @@ impl Pace {
     pub(super) fn not_yet(&mut self) {
         self.failures += 1;
         self.due = Some(Instant::now() + pause(LISTEN, self.failures));
+    }
+
+    /// Notes that another has the port.
+    pub(super) fn taken(&mut self) {
+        self.failures = 0;
+        self.due = Some(Instant::now() + pause((TAKEN, TAKEN), 1));
     }
 
     /// Notes that something is to be done about the listener now.

@@ -38,12 +38,13 @@ impl Bridge {
                 State::Down(fault) => (BridgeState::Waiting, Some(fault)),
             }),
             Stand::Foreign { proof } => match (proof, proof.fault(&self.listen)) {
-                (Proof::Pending, _) => self.change(|_| (BridgeState::Waiting, None)),
-                (_, None) => self.change(|_| (BridgeState::Foreign, None)),
+                (_, None) => self.change(|_| (BridgeState::Waiting, None)),
                 (Proof::Failed(_), Some(fault)) => self.wait_for(&fault),
-                // Nothing speaks against it, so it is healthy; what can't be known is said.
+                // Nothing speaks against it, so it is healthy; how to switch is worth knowing.
                 (_, Some(fault)) => self.change(|bridge| {
-                    let fault = model::Fault::after(bridge.fault.as_ref(), &fault);
+                    let known = bridge.fault.clone();
+                    let known = known.filter(|known| known.code == fault.code());
+                    let fault = known.unwrap_or_else(|| model::Fault::after(None, &fault));
                     (BridgeState::Foreign, Some(fault))
                 }),
             },

@@ -7,6 +7,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::host;
@@ -45,6 +46,18 @@ pub(super) struct Supervisor {
     pub(super) reread: mpsc::Sender<Nudge>,
     /// Makes the tunnel be tried again.
     pub(super) nudge: mpsc::Sender<News>,
+    /// A part asks for a start from scratch, see [`is_restarted`].
+    pub(super) restart: CancellationToken,
+}
+
+/// Whether the service manager starts the agent again whenever it ends: the unit says so.
+pub(super) fn is_restarted() -> bool {
+    std::env::var_os("VMAGENT_RESTARTED").is_some()
+}
+
+/// Nobody would be cut off by a restart.
+fn is_idle(status: &Status) -> bool {
+    status.bridge.open == 0 && status.tunnel.open == 0
 }
 
 impl Supervisor {
@@ -59,6 +72,7 @@ impl Supervisor {
             tokio::select! {
                 _ = self.signals.terminate.recv() => break,
                 _ = self.signals.interrupt.recv() => break,
+                () = self.restart.cancelled(), if is_idle(&self.status.borrow()) => break,
                 _ = self.signals.hangup.recv() => {
                     info!("told to reload: reading the metadata again");
                     // One that waits already says the same.

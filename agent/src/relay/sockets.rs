@@ -24,6 +24,7 @@ use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFdReadyGuard;
 use tokio::sync::Semaphore;
+use tokio::time::sleep;
 
 use in_flight::InFlight;
 pub use socket::Socket;
@@ -40,6 +41,11 @@ const BUFFER: usize = 256 * 1024;
 
 /// What is moved in one go and is no keystroke, in bytes. Who moves more takes turns.
 const BULK: u64 = 16 * 1024;
+
+/// A vsock peer that has closed with bytes unread is never writable again, and nothing is told of
+/// it (`vsock_poll` looks at the room alone); only a write finds out. So after a peer has said its
+/// last word, one is tried now and then.
+const UNTOLD: Duration = Duration::from_secs(1);
 
 /// Whose turn it is to move much: one direction between two looks at all sockets, so that a
 /// keystroke waits for one full buffer at most, and not for those of all the others. Measured with
@@ -114,6 +120,7 @@ pub async fn pump(
         in_flight: InFlight::inward(mark),
         ways: &ways,
         fate: &ways.inward,
+        other: &ways.outward,
     };
     let outward = Way {
         from: service,
@@ -123,6 +130,7 @@ pub async fn pump(
         in_flight: InFlight::outward(mark),
         ways: &ways,
         fate: &ways.outward,
+        other: &ways.inward,
     };
     // Not join!: the half that waits on a side that broke off would wait for ever.
     let both = async { tokio::try_join!(inward.run(), outward.run()) };
@@ -145,6 +153,8 @@ struct Way<'a> {
     in_flight: InFlight<'a>,
     ways: &'a Ways,
     fate: &'a Fate,
+    /// That of the other direction.
+    other: &'a Fate,
 }
 
 /// What a burst of reads and writes came to.
@@ -252,17 +262,26 @@ impl Way<'_> {
     /// Writes the rest; false if it was refused, and is lost.
     async fn write_rest(&mut self) -> io::Result<bool> {
         while !self.rest.is_empty() {
-            let writable = tokio::select! {
-                writable = self.to.0.writable() => writable,
+            let mut told = true;
+            tokio::select! {
+                // Dropped at once: the attempt below clears the readiness by itself.
+                writable = self.to.0.writable() => drop(writable?),
                 // Nobody reads `from` meanwhile, so nobody else would see it reset.
                 reset = self.from.0.ready(Interest::ERROR) => {
                     drop(reset?);
                     return Err(io::ErrorKind::ConnectionReset.into());
                 }
+                () = sleep(UNTOLD) => told = false,
+            }
+            let bytes = self.rest.bytes();
+            let written = if told {
+                self.to.try_write(bytes)
+            } else if self.other.ended.load(Relaxed) {
+                self.to.write_untold(bytes)
+            } else {
+                continue;
             };
-            // Dropped at once: the attempt below clears the readiness by itself.
-            drop(writable?);
-            match self.to.try_write(self.rest.bytes()) {
+            match written {
                 Ok(written) => {
                     self.moved.fetch_add(written as u64, Relaxed);
                     self.rest.take(written);

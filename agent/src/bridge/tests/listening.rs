@@ -19,7 +19,9 @@ async fn another_listener_that_leads_to_sshd_is_healthy_and_left_alone() {
     });
     world.start().await;
     let bridge = world.until_state(BridgeState::Foreign).await;
-    assert_eq!(bridge.fault, None);
+    assert_eq!(code(&bridge), Some("port-served"));
+    let switch = bridge.fault.unwrap().advice;
+    assert!(switch.contains("stop it"), "{switch}");
     // It goes, and leaves its file: ours takes its place.
     serve.abort();
     world.until_state(BridgeState::Ready).await;

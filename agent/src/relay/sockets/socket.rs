@@ -44,9 +44,12 @@ impl Socket {
     }
 
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_io(Interest::WRITABLE, |fd| {
-            Ok(send(fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL)?)
-        })
+        self.0.try_io(Interest::WRITABLE, |fd| send_now(fd, bytes))
+    }
+
+    /// Writes, though nobody has said that there is room.
+    pub(super) fn write_untold(&self, bytes: &[u8]) -> io::Result<usize> {
+        send_now(self.0.get_ref(), bytes)
     }
 }
 
@@ -90,4 +93,8 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.get_ref().as_fd()
     }
+}
+
+fn send_now(fd: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(send(fd.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL)?)
 }

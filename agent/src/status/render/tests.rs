@@ -168,8 +168,8 @@ fn another_program_has_the_port() {
             "port-taken-unproven",
             "another program listens on vsock:22; where it leads can't be tried from here: No \
              such device (os error 19)",
-            "If it is systemd's sshd-vsock.socket, systemctl enable --now vmagent.socket takes \
-             the port over.",
+            "If it is systemd's sshd-vsock.socket, systemctl enable vmagent.socket, then systemctl \
+             restart vmagent takes the port over.",
             600,
             2,
         );
