@@ -2,6 +2,8 @@
 #
 #   make demo    the main job, shown: a guest behind NAT, logged in to both ways (KEEP=1 stays)
 #   make test    every test, against real peers
+#   make bench   the bridge beside socat, the tunnel beside ssh -R, autossh and rathole, to docs/bench
+#                (5 rounds, most of an hour; QUICK=1 for a look, PARTS="bridge", "tunnel" or "guest")
 #   make bench-recovery
 #                seconds to recovery beside autossh and ssh -R, to docs/bench/recovery.md
 #                (5 rounds, half an hour; ROUNDS=1 for a look, FAULTS="restart ghost" for some)
@@ -14,7 +16,7 @@
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 
-.PHONY: demo test bench-recovery check deb image setup lint
+.PHONY: demo test bench bench-recovery check deb image setup lint
 
 demo: image
 	@cargo run --quiet --locked -p vmagent-tests --bin demo
@@ -23,11 +25,14 @@ demo: image
 test: image
 	cargo test --locked --workspace -- --test-threads=$${TEST_THREADS:-4}
 
-# What it compares with is for this alone, so the tests' setup does not install it.
+# What they compare with is for them alone, so the tests' setup does not install it.
+bench: image
+	@tests/bench/setup rathole autossh socat
+	@cargo build --quiet --release --locked -p vmagent-tests --bin bench --bin bench-load
+	@target/release/bench
+
 bench-recovery: deb
-	@for package in autossh nftables; do \
-		dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed || \
-		{ apt-get -qq update && apt-get -qq install -y --no-install-recommends $$package >/dev/null; } || exit; done
+	@tests/bench/setup autossh nftables
 	@cargo run --quiet --locked -p vmagent-tests --bin bench-recovery
 
 check: lint

@@ -10,7 +10,8 @@ use harness::openssh::Sshd;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::interrupt::{self, pause};
+use crate::interrupt;
+use crate::pause::pause;
 use crate::peer::Peer;
 use crate::stage::Stage;
 use crate::trial::{Outcome, Trial};

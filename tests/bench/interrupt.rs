@@ -2,13 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use harness::failure::{Failure, Result};
 use nix::sys::signal::{SigSet, Signal};
-
-/// How soon a wait hears of it.
-const STEP: Duration = Duration::from_millis(50);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -26,7 +22,7 @@ pub fn watch() -> Result<()> {
     thread::spawn(move || {
         let _ = signals.wait();
         INTERRUPTED.store(true, Ordering::Relaxed);
-        eprintln!("bench-recovery: interrupted, cleaning up");
+        eprintln!("interrupted, cleaning up");
         let _ = signals.wait();
         std::process::exit(130);
     });
@@ -43,21 +39,4 @@ pub fn check() -> Result<()> {
         return Err(Failure::new("interrupted"));
     }
     Ok(())
-}
-
-/// Lets time go by.
-///
-/// # Errors
-///
-/// If the program is to end.
-pub fn pause(time: Duration) -> Result<()> {
-    let end = Instant::now() + time;
-    loop {
-        check()?;
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        thread::sleep(left.min(STEP));
-    }
 }

@@ -10,6 +10,7 @@
 
 mod fault;
 mod interrupt;
+mod pause;
 mod peer;
 mod report;
 mod stage;
