@@ -114,7 +114,7 @@ fn ends_and_resets_are_carried_over_true_vsock() -> Result<()> {
     )?;
     let said = guest.run("timeout 50 python3 /run/relay.py 2>&1")?;
     println!("{said}");
-    assert_eq!(said.lines().count(), 5, "{said}");
+    assert_eq!(said.lines().count(), 6, "{said}");
     guest.wait_status("end of all connections", PATIENCE, |status| {
         status["bridge"]["open"] == 0
     })?;

@@ -108,7 +108,9 @@ fn storm(bridged: &Bridged, seed: u64) {
             .map(|number| scope.spawn(move || caller(number)))
             .collect();
         let mut seed = seed + CALLERS;
-        while !callers.iter().all(|caller| caller.is_finished()) {
+        // The last ones may get here after their callers have left.
+        let idle = || bridged.agent.status().unwrap()["bridge"]["open"] == 0;
+        while !callers.iter().all(|caller| caller.is_finished()) || !idle() {
             if let Ok(stream) = bridged.arrival(Duration::from_millis(50)) {
                 seed += 1;
                 scope.spawn(move || drop(answer(stream, &mut Random::new(seed))));

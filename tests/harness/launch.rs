@@ -57,7 +57,12 @@ impl Guest {
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)?
             .as_secs_f64();
-        guest.run(&format!("date --set=@{now} >/dev/null"))?;
+        // Who dials before the guest's driver has the device is never answered, nor who dials next.
+        guest.run(&format!(
+            "date --set=@{now} >/dev/null
+             until ls /sys/bus/virtio/drivers/vmw_vsock_virtio_transport/virtio* >/dev/null 2>&1
+             do sleep 0.05; done"
+        ))?;
         guest.wait_banner(COMMAND)?;
         Ok(guest)
     }

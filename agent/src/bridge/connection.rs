@@ -102,7 +102,7 @@ pub(super) async fn serve(
     let span = info_span!("bridge", origin = %arrival.origin);
     async {
         let _open = Open::new(&context.slice);
-        // In a box of its own: it is large, short-lived, and would be carried along to the end.
+        // In a box as well, and a large one.
         let reached = context.reach(&arrival.origin, arrival.socket.as_fd(), sshd, turn);
         let result = Box::pin(reached).await;
         match result {
@@ -264,7 +264,8 @@ impl Context {
         let unmarked = AtomicU8::new(0);
         let mark = slot.as_ref().map_or(&unmarked, Slot::mark);
         let keep = async {
-            sleep(LASTING).await;
+            // In a box: it is soon over, and would be carried along to the end.
+            Box::pin(sleep(LASTING)).await;
             if let Some(slot) = &slot {
                 slot.keep(&sockets);
             }

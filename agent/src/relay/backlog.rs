@@ -20,9 +20,13 @@ const MOST: usize = 12 << 20;
 const ALL: usize = 16 << 20;
 const SHARE: usize = 64 << 10;
 
-/// A service that reads at least so many bytes a second is waited for: the others are held up for
-/// moments only.
-const READS: f64 = 8.0 * 1024.0 * 1024.0;
+/// A service that will have read what waits for it in this time, in seconds, is waited for: the
+/// others are held up for moments only. So one of many that share a processor may be slow.
+const READS: f64 = 1.5;
+
+/// How long a service is watched before its rate says anything: on a busy machine, one that reads
+/// well stands still for a while. As long the session may be held up.
+pub(super) const JUDGED: Duration = Duration::from_millis(200);
 
 /// The bytes that wait in all channels of one session.
 #[derive(Debug, Clone, Default)]
@@ -89,22 +93,22 @@ impl Part {
         if self.bytes <= MOST && !crowded {
             return Verdict::Take;
         }
-        let seconds = now
-            .saturating_duration_since(since)
-            .max(LEAST)
-            .as_secs_f64();
+        let time = now.saturating_duration_since(since);
+        if time < JUDGED {
+            return Verdict::Hold;
+        }
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
-        let rate = (read - before) as f64 / seconds;
-        if rate < READS {
+        let (rate, waits) = (
+            (read - before) as f64 / time.as_secs_f64(),
+            self.bytes as f64,
+        );
+        if rate * READS < waits {
             Verdict::GiveUp
         } else {
             Verdict::Hold
         }
     }
 }
-
-/// Shorter than that, a rate says nothing.
-const LEAST: Duration = Duration::from_millis(1);
 
 impl Drop for Part {
     fn drop(&mut self) {
@@ -147,6 +151,20 @@ mod tests {
     }
 
     #[test]
+    fn many_that_read_well_are_held_back_when_they_are_too_much_together() {
+        let all = Backlog::default();
+        let now = Instant::now();
+        let mut parts: Vec<_> = (0..5).map(|_| all.part()).collect();
+        for part in &mut parts {
+            part.set(OWN);
+        }
+        let read = 100 << 20;
+        assert_eq!(parts[0].judge(now, read), Verdict::Hold);
+        let later = read + (5 << 20);
+        assert_eq!(parts[0].judge(now + JUDGED, later), Verdict::Hold);
+    }
+
+    #[test]
     fn many_that_do_not_read_are_given_up_once_they_are_too_much_together() {
         let all = Backlog::default();
         let now = Instant::now();
@@ -157,7 +175,8 @@ mod tests {
         }
         let mut idle = all.part();
         parts[0].set(ALL / 100 + SHARE);
-        assert_eq!(parts[0].judge(now, 0), Verdict::GiveUp);
+        assert_eq!(parts[0].judge(now, 0), Verdict::Hold);
+        assert_eq!(parts[0].judge(now + JUDGED, 0), Verdict::GiveUp);
         assert_eq!(idle.judge(now, 0), Verdict::Take);
         drop(parts);
         idle.set(OWN);

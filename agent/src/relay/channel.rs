@@ -21,7 +21,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::backlog::{Backlog, Part, Verdict};
+use super::backlog::{Backlog, JUDGED, Part, Verdict};
 
 /// One packet's worth: what sshd takes at once (`CHAN_TCP_PACKET_DEFAULT`, channels.h).
 const READ: usize = 32 * 1024;
@@ -190,6 +190,8 @@ async fn inward(
                 }
             }
             () = sleep_until(give_up), if hold => return End::Broken,
+            // Judged anew: by then it is known how fast the service reads.
+            () = sleep(JUDGED), if hold => {}
         }
         match queue.write(&service) {
             Ok(written) => {

@@ -180,7 +180,8 @@ impl Way<'_> {
         loop {
             if !self.rest.is_empty() {
                 self.in_flight.set();
-                heard = self.write_rest().await?;
+                // In a box: only a blocked peer costs memory.
+                heard = Box::pin(self.write_rest()).await?;
                 self.in_flight.clear();
             }
             let mut ready = self.from.0.readable().await?;

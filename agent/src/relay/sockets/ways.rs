@@ -42,6 +42,11 @@ impl Ways {
     /// Waits until one direction has ended, and nothing comes of the other.
     pub(super) async fn over(&self, moved: &Moved, linger: Duration) -> End {
         self.news.notified().await;
+        // In a box: few connections get here, and all carry the room for it.
+        Box::pin(self.comes_to_nothing(moved, linger)).await
+    }
+
+    async fn comes_to_nothing(&self, moved: &Moved, linger: Duration) -> End {
         let total = || moved.inward().wrapping_add(moved.outward());
         let mut before = total();
         loop {
