@@ -49,7 +49,7 @@ pub fn write(part: Part, plan: &Plan, sheet: &Sheet, rounds: u32) -> Result<()> 
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As for the other pages.
 pub fn write_guest(described: &str, sheet: &Sheet, rounds: u32) -> Result<()> {
     let dir = paths::top().join("docs/bench");
     let page = format!(
