@@ -21,12 +21,19 @@ const ALL: usize = 16 << 20;
 const SHARE: usize = 64 << 10;
 
 /// A service that will have read what waits for it in this time, in seconds, is waited for: the
-/// others are held up for moments only. So one of many that share a processor may be slow.
+/// others are held up for moments only.
 const READS: f64 = 1.5;
+
+/// The same for one that has no more than [`OWN`] waiting, when it is too much in all: of many
+/// that share a processor, each is slow.
+const READS_SHARE: f64 = 8.0;
 
 /// How long a service is watched before its rate says anything: on a busy machine, one that reads
 /// well stands still for a while. As long the session may be held up.
 pub(super) const JUDGED: Duration = Duration::from_millis(200);
+
+/// After this it is watched afresh: what it read long ago says nothing of now.
+const AFRESH: Duration = Duration::from_secs(1);
 
 /// The bytes that wait in all channels of one session.
 #[derive(Debug, Clone, Default)]
@@ -54,8 +61,9 @@ pub(super) enum Verdict {
 pub(super) struct Part {
     all: Backlog,
     bytes: usize,
-    /// Since when there is more than [`OWN`], and how much had been read by then.
-    over: Option<(Instant, u64)>,
+    /// Since when the service is watched, and how much it had read by then; it is not while there
+    /// is less than [`SHARE`].
+    watched: Option<(Instant, u64)>,
 }
 
 impl Backlog {
@@ -64,7 +72,7 @@ impl Backlog {
         Part {
             all: self.clone(),
             bytes: 0,
-            over: None,
+            watched: None,
         }
     }
 }
@@ -80,21 +88,22 @@ impl Part {
 
     /// What follows; `read` is how many bytes the service has read in its life.
     pub(super) fn judge(&mut self, now: Instant, read: u64) -> Verdict {
-        let totals = &self.all.0;
-        let crowded = totals.bytes.load(Relaxed) > ALL && self.bytes > SHARE;
-        if self.bytes <= OWN && !crowded {
-            self.over = None;
+        if self.bytes <= SHARE {
+            self.watched = None;
             return Verdict::Take;
         }
-        let (since, before) = *self.over.get_or_insert((now, read));
-        if totals.channels.load(Relaxed) == 1 {
-            return Verdict::Hold;
-        }
-        if self.bytes <= MOST && !crowded {
-            return Verdict::Take;
-        }
+        let (since, before) = *self.watched.get_or_insert((now, read));
         let time = now.saturating_duration_since(since);
-        if time < JUDGED {
+        if time >= AFRESH {
+            self.watched = Some((now, read));
+        }
+        let totals = &self.all.0;
+        let crowded = totals.bytes.load(Relaxed) > ALL;
+        let alone = totals.channels.load(Relaxed) == 1;
+        if !crowded && self.bytes <= if alone { OWN } else { MOST } {
+            return Verdict::Take;
+        }
+        if alone || time < JUDGED {
             return Verdict::Hold;
         }
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
@@ -102,7 +111,8 @@ impl Part {
             (read - before) as f64 / time.as_secs_f64(),
             self.bytes as f64,
         );
-        if rate * READS < waits {
+        let within = if self.bytes > OWN { READS } else { READS_SHARE };
+        if rate * within < waits {
             Verdict::GiveUp
         } else {
             Verdict::Hold
@@ -160,7 +170,7 @@ mod tests {
         }
         let read = 100 << 20;
         assert_eq!(parts[0].judge(now, read), Verdict::Hold);
-        let later = read + (5 << 20);
+        let later = read + (1 << 20);
         assert_eq!(parts[0].judge(now + JUDGED, later), Verdict::Hold);
     }
 
