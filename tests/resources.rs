@@ -221,7 +221,7 @@ fn a_hundred_connections_that_nobody_reads_cost_a_bounded_memory() {
     let start = Instant::now();
     for index in 0..100 {
         let took = start.elapsed();
-        assert!(took < Duration::from_secs(30), "{index} after {took:?}");
+        assert!(took < Duration::from_secs(120), "{index} after {took:?}");
         let (mut user, server) = service.connect().unwrap();
         user.set_write_timeout(Some(Duration::from_millis(20)))
             .unwrap();

@@ -6,6 +6,7 @@ pub mod boot;
 pub mod bridged;
 pub mod caller;
 pub mod control;
+mod early;
 pub mod ends;
 pub mod failure;
 pub mod fault;

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::early;
 use crate::failure::{Context, Result};
 use crate::process::{self, Process};
 
@@ -41,6 +42,7 @@ impl Namespace {
     ///
     /// Without root, or where the kernel has no network namespaces.
     pub fn new() -> Result<Arc<Self>> {
+        early::panics();
         Self::entered_by(enter_fresh).during("making a network namespace (as root?)")
     }
 

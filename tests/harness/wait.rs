@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::early;
 use crate::failure::{Failure, Result};
 
 /// Asks `condition` until it has an answer. Asks often at first and then at
@@ -23,7 +24,9 @@ pub fn until<T>(
             return Ok(answer);
         }
         if start.elapsed() >= limit {
-            return Err(Failure::new(format!("no {what} within {limit:?}")));
+            let failure = format!("no {what} within {limit:?}");
+            early::line(&failure);
+            return Err(Failure::new(failure));
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(100));
