@@ -19,6 +19,7 @@ use supervise::{Signals, Supervisor};
 
 use std::io;
 
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -46,9 +47,10 @@ const NUDGES: usize = 4;
 /// # Errors
 /// Only if there is no runtime or no signal handling to be had from the kernel: nothing works then.
 pub fn run(config: &Config, inherited: Vec<Inherited>) -> io::Result<()> {
+    // A local one: what many threads would need is then not in the binary.
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?
+        .build_local(LocalOptions::default())?
         .block_on(serve(config, inherited))
 }
 

@@ -36,6 +36,7 @@ fn run(args: &Run) -> ExitCode {
         tracing::warn!(%error, "can't switch core dumps off");
     }
     host::raise_descriptor_limit();
+    host::keep_heap();
     let inherited = inherited.unwrap_or_else(|error| {
         tracing::warn!(%error, "can't take over the sockets of the service manager");
         Vec::new()

@@ -11,7 +11,7 @@ use super::Bridge;
 use super::connection::{self, Refused};
 use super::listener::Arrival;
 use super::store::Left;
-use crate::admission::{Bounds, Place};
+use crate::admission::Bounds;
 use crate::config::Config;
 use crate::host::LocalCid;
 use crate::relay::sockets::LINGER;
@@ -78,27 +78,13 @@ impl Bridge {
         let Some(service) = left.service else {
             // It waits for sshd, as if it had just come.
             drop(left.slot);
-            let served = connection::serve(context, self.sshd.clone(), arrival, Duration::ZERO);
-            return self.spawn(place, served);
+            let served =
+                connection::serve(place, context, self.sshd.clone(), arrival, Duration::ZERO);
+            return drop(self.connections.spawn(served));
         };
         let (undelivered, slot) = (left.undelivered, left.slot);
-        let resumed = connection::resume(context, arrival, service, undelivered, slot);
-        self.spawn(place, async {
-            resumed.await;
-            Ok(())
-        });
-    }
-
-    /// Has a connection served, which keeps its place until it ends.
-    fn spawn(
-        &mut self,
-        place: Place,
-        served: impl Future<Output = Result<(), Refused>> + Send + 'static,
-    ) {
-        self.connections.spawn(async move {
-            let _place = place;
-            served.await
-        });
+        let resumed = connection::resume(place, context, arrival, service, undelivered, slot);
+        self.connections.spawn(resumed);
     }
 
     /// Leads a connection to sshd, or turns it away.
@@ -115,9 +101,9 @@ impl Bridge {
             .admit(&arrival.origin.party(), Instant::now())
         {
             Ok((place, turn)) => {
-                let served =
-                    connection::serve(Arc::clone(&self.context), self.sshd.clone(), arrival, turn);
-                self.spawn(place, served);
+                let (context, sshd) = (Arc::clone(&self.context), self.sshd.clone());
+                let served = connection::serve(place, context, sshd, arrival, turn);
+                self.connections.spawn(served);
             }
             Err(reason) => {
                 let words = self.words(&arrival, reason);

@@ -19,6 +19,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use super::Limits;
 use super::listener::Arrival;
 use super::store::{Slot, Store};
+use crate::admission::Place;
 use crate::host;
 use crate::origin::Origin;
 use crate::relay::dial::Dialer;
@@ -89,11 +90,13 @@ impl Refused {
     }
 }
 
-/// Leads one connection to sshd, once it is its turn, and stays with it to its end.
+/// Leads one connection to sshd, once it is its turn, and stays with it to its end. It keeps its
+/// `place` as long. (A future that held both it and this one would carry this one twice.)
 ///
 /// # Errors
 /// Gives it back if there is no way to sshd.
 pub(super) async fn serve(
+    _place: Place,
     context: Arc<Context>,
     sshd: Sshd,
     arrival: Arrival,
@@ -121,18 +124,22 @@ pub(super) async fn serve(
 
 /// Goes on with a connection that a former agent has left when it was relayed already.
 pub(super) async fn resume(
+    _place: Place,
     context: Arc<Context>,
     arrival: Arrival,
     service: OwnedFd,
     undelivered: Undelivered,
     slot: Slot,
-) {
+) -> Result<(), Refused> {
     let span = info_span!("bridge", origin = %arrival.origin);
     async {
         let _open = Open::new(&context.slice);
         let (client, service) = match pair(arrival.socket, service) {
             Ok(sockets) => sockets,
-            Err(error) => return warn!(%error, "can't continue a connection"),
+            Err(error) => {
+                warn!(%error, "can't continue a connection");
+                return Ok(());
+            }
         };
         info!("connection continued");
         context.slice.update(|bridge| bridge.resumed += 1);
@@ -141,9 +148,10 @@ pub(super) async fn resume(
             ..Progress::default()
         };
         context.relay(client, service, progress, Some(slot)).await;
+        Ok(())
     }
     .instrument(span)
-    .await;
+    .await
 }
 
 fn pair(client: OwnedFd, service: OwnedFd) -> io::Result<(Socket, Socket)> {

@@ -4,9 +4,11 @@
 //! tunnel that lives for months: russh 0.65 (1) stops its whole session while one channel's
 //! reader is behind, (2) leaks a channel that we close first, and (3) never wakes a writer that
 //! waits for window when the peer closes. So this pump (1) empties the channel into a queue of
-//! its own (see [`backlog`](super::backlog)), (2) waits for the peer's CLOSE, and (3) listens to the channel while it writes to it.
+//! its own (see [`backlog`](super::backlog)), (2) waits for the peer's CLOSE, and (3) listens to the
+//! channel while it writes to it.
 
 use std::collections::VecDeque;
+use std::future::ready;
 use std::io::{self, ErrorKind::WouldBlock, IoSlice};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -25,6 +27,9 @@ use super::backlog::{Backlog, JUDGED, Part, Verdict};
 
 /// One packet's worth: what sshd takes at once (`CHAN_TCP_PACKET_DEFAULT`, channels.h).
 const READ: usize = 32 * 1024;
+
+/// How much is taken from a channel before it is written.
+const BATCH: usize = 4 * READ;
 
 /// How long one channel may hold the session up before it is given up. Less than the time in
 /// which a silent session counts as dead.
@@ -174,14 +179,13 @@ async fn inward(
         }
         tokio::select! {
             biased;
-            message = channel.wait(), if !ended && !hold => match message {
-                Some(ChannelMsg::Data { data }) => queue.push(data),
-                Some(ChannelMsg::Eof) => ended = true,
-                Some(ChannelMsg::Close) | None => {
+            heard = take(channel, &mut queue), if !ended && !hold => match heard {
+                Heard::Bytes => {}
+                Heard::End => ended = true,
+                Heard::Close => {
                     ended = true;
                     closed = true;
                 }
-                Some(_) => {}
             },
             ready = service.writable(), if !queue.is_empty() => {
                 if ready.is_err() {
@@ -214,6 +218,36 @@ async fn inward(
         }
     }
     End::Closed
+}
+
+/// What a channel said.
+enum Heard {
+    Bytes,
+    End,
+    Close,
+}
+
+/// Waits for bytes, and takes with them those that are there already: they cost one write
+/// together. What it took is in the queue also when it is dropped.
+async fn take(channel: &mut ChannelReadHalf, queue: &mut Queue) -> Heard {
+    let mut message = channel.wait().await;
+    let before = queue.bytes;
+    loop {
+        match message {
+            Some(ChannelMsg::Data { data }) => queue.push(data),
+            Some(ChannelMsg::Eof) => return Heard::End,
+            Some(ChannelMsg::Close) | None => return Heard::Close,
+            Some(_) => {}
+        }
+        if queue.bytes - before >= BATCH {
+            return Heard::Bytes;
+        }
+        message = tokio::select! {
+            biased;
+            message = channel.wait() => message,
+            () = ready(()) => return Heard::Bytes,
+        };
+    }
 }
 
 /// Bytes on their way to a service.

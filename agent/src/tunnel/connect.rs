@@ -179,8 +179,9 @@ fn config(offer: &Offer) -> client::Config {
         // Keepalives are the session's own: the library's stop while it waits for a channel.
         keepalive_interval: None,
         inactivity_timeout: None,
-        // Messages of each channel that wait in the library, beside our own bounded queue.
-        channel_buffer_size: 16,
+        // Messages of each channel that wait in the library, beside our own bounded queue: so few
+        // that they stay in the processor's cache.
+        channel_buffer_size: 4,
         ..client::Config::default()
     };
     // A key exchange that we begin kills a busy session: the library takes no more than two

@@ -1,16 +1,17 @@
-//! The TCP connection under a session: read through a buffer, acknowledged at once, counted,
-//! and cut for certain when its owner lets go.
+//! The TCP connection under a session: read ahead, acknowledged at once, counted, and cut for
+//! certain when its owner lets go.
 
-use std::io;
+use std::io::{self, ErrorKind::WouldBlock, IoSliceMut};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, Socket};
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -18,13 +19,18 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::ghost::Ghosts;
 use super::greeting::Greeting;
 
-/// russh reads each packet in two steps; from this buffer they cost one system call.
-const BUFFER: usize = 64 * 1024;
+/// How much is read ahead, in bytes. russh reads each packet in two steps, its length and the rest:
+/// with what was read ahead they cost one system call. The rest of a large packet goes where it
+/// belongs at once, and only the beginning of the next one through this buffer.
+const AHEAD: usize = 4096;
 
 /// The stream that is given to the SSH library.
 #[derive(Debug)]
 pub(super) struct Wire {
-    reader: BufReader<OwnedReadHalf>,
+    reader: OwnedReadHalf,
+    ahead: Box<[u8; AHEAD]>,
+    /// What of it was not asked for yet.
+    unread: Range<usize>,
     writer: OwnedWriteHalf,
     arrived: Arrivals,
     /// Until the banner has come.
@@ -61,10 +67,11 @@ pub(super) fn split(stream: TcpStream, lost: Duration) -> io::Result<(Wire, Line
     let greeting = SharedGreeting::default();
     let cut = CancellationToken::new();
     let (reader, writer) = stream.into_split();
-    let reader = BufReader::with_capacity(BUFFER, reader);
     Ok((
         Wire {
             reader,
+            ahead: Box::new([0; AHEAD]),
+            unread: 0..0,
             writer,
             arrived: arrived.clone(),
             greeting: Some(Arc::clone(&greeting)),
@@ -148,38 +155,71 @@ impl AsyncRead for Wire {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let fresh = this.reader.buffer().is_empty();
-        let Poll::Ready(filled) = Pin::new(&mut this.reader).poll_fill_buf(cx) else {
-            // To its reader, a connection that is cut has ended.
-            return this.cut.as_mut().poll(cx).map(Ok);
-        };
-        let available = filled?;
-        if fresh {
-            this.arrived.0.fetch_add(available.len() as u64, Relaxed);
+        if this.unread.is_empty() {
+            let Poll::Ready(read) = this.poll_receive(cx, into) else {
+                // To its reader, a connection that is cut has ended.
+                return this.cut.as_mut().poll(cx).map(Ok);
+            };
+            return Poll::Ready(read);
         }
-        if fresh && let Some(greeting) = &this.greeting {
-            let mut greeting = lock(greeting);
-            if !greeting.hear(available) {
-                let endless = "there is no end to what comes before its banner";
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, endless)));
-            }
-            let done = greeting.has_banner();
-            drop(greeting);
-            if done {
-                this.greeting = None;
-            }
-        }
-        let length = available.len().min(into.remaining());
-        into.put_slice(available.get(..length).unwrap_or_default());
-        Pin::new(&mut this.reader).consume(length);
-        if fresh {
-            // sshd before 10.1 leaves Nagle on for sessions without a terminal, so that every
-            // second small packet waits for our delayed acknowledgement: 40 ms for each new
-            // connection. The kernel forgets this option, so it is set after each read.
-            let stream: &TcpStream = this.reader.get_ref().as_ref();
-            let _ = SockRef::from(stream).set_tcp_quickack(true);
-        }
+        let length = this.unread.len().min(into.remaining());
+        let start = this.unread.start;
+        into.put_slice(this.ahead.get(start..start + length).unwrap_or_default());
+        this.unread.start += length;
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Wire {
+    /// Reads from the connection what was asked for, and what fits ahead of it.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.reader.as_ref().poll_read_ready(cx))?;
+            let asked = into.initialize_unfilled();
+            let room = asked.len();
+            let mut both = [IoSliceMut::new(asked), IoSliceMut::new(&mut *self.ahead)];
+            let length = match self.reader.try_read_vectored(&mut both) {
+                Err(error) if error.kind() == WouldBlock => continue,
+                read => read?,
+            };
+            let first = length.min(room);
+            let before = into.filled().len();
+            into.advance(first);
+            self.unread = 0..length - first;
+            self.arrived.0.fetch_add(length as u64, Relaxed);
+            self.hear(into.filled().get(before..).unwrap_or_default())?;
+            if length < room + AHEAD {
+                // sshd before 10.1 leaves Nagle on for sessions without a terminal, so that every
+                // second small packet waits for our delayed acknowledgement: 40 ms for each new
+                // connection. The kernel forgets this option, so it is set after each read, but
+                // for those that leave more behind, which is acknowledged anyway.
+                let _ = SockRef::from(self.reader.as_ref()).set_tcp_quickack(true);
+            }
+            return Poll::Ready(Ok(()));
+        }
+    }
+
+    /// Looks for the banner in what was asked for and in what was read ahead.
+    fn hear(&mut self, asked: &[u8]) -> io::Result<()> {
+        let Some(greeting) = &self.greeting else {
+            return Ok(());
+        };
+        let ahead = self.ahead.get(self.unread.clone()).unwrap_or_default();
+        let mut greeting = lock(greeting);
+        if !(greeting.hear(asked) && greeting.hear(ahead)) {
+            let endless = "there is no end to what comes before its banner";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, endless));
+        }
+        let done = greeting.has_banner();
+        drop(greeting);
+        if done {
+            self.greeting = None;
+        }
+        Ok(())
     }
 }
 

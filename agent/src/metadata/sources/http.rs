@@ -24,27 +24,17 @@ pub(super) enum Answer {
     Unauthorized,
 }
 
-/// A client of the service at one address.
+/// A client of the service at one address. What TLS needs is set up for each request: it is much,
+/// and rounds are minutes apart.
 #[derive(Debug)]
 pub(super) struct Http {
-    client: Result<reqwest::Client, String>,
     base: String,
 }
 
 impl Http {
     /// A client for `base`, an address without a slash at the end.
     pub(super) fn new(base: String) -> Self {
-        let client = reqwest::Client::builder()
-            // A proxy from the environment would see the private key.
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .timeout(WHOLE)
-            // Rounds are minutes apart: nothing is kept open in between.
-            .pool_max_idle_per_host(0)
-            .build();
-        let client = client.map_err(|error| causes(&error));
-        Self { client, base }
+        Self { base }
     }
 
     pub(super) fn url(&self, path: &str) -> String {
@@ -74,13 +64,10 @@ impl Http {
         header: Option<(&str, &str)>,
     ) -> Result<Answer, SourceFault> {
         let url = self.url(path);
-        let client = self
-            .client
-            .as_ref()
-            .map_err(|problem| SourceFault::Unreachable {
-                url: url.clone(),
-                problem: problem.clone(),
-            })?;
+        let client = client().map_err(|error| SourceFault::Unreachable {
+            url: url.clone(),
+            problem: causes(&error),
+        })?;
         let mut request = client.request(method, &url);
         if let Some((name, value)) = header {
             request = request.header(name, value);
@@ -119,6 +106,18 @@ impl Http {
         }
         Ok(Answer::Body(body))
     }
+}
+
+fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        // A proxy from the environment would see the private key.
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(CONNECT)
+        .timeout(WHOLE)
+        // Nothing is kept open in between.
+        .pool_max_idle_per_host(0)
+        .build()
 }
 
 fn announced(response: &Response) -> u64 {
