@@ -3,6 +3,7 @@
 mod bad_bridge;
 mod bad_input;
 mod bridge;
+mod builds;
 mod cloud_init;
 mod coexist;
 mod failover;

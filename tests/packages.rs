@@ -180,19 +180,3 @@ fn piuparts_passes_on_debian_12_with_systemd_not_running() {
 fn piuparts_passes_on_debian_13_with_systemd_not_running() {
     piuparts(Debian::Trixie);
 }
-
-#[test]
-fn two_folders_build_the_same_bits() {
-    let _turn = turn::take();
-    let scratch = tempfile::tempdir().unwrap();
-    let sources = scratch.path().join("somewhere/else");
-    package::copy_sources(&sources);
-    let out = scratch.path().join("out");
-    package::build(&sources, &out, &scratch.path().join("target"));
-    let other = package::find(&out);
-    assert_eq!(other.file_name(), package::deb().file_name());
-    assert!(
-        std::fs::read(other).unwrap() == std::fs::read(package::deb()).unwrap(),
-        "they differ"
-    );
-}
