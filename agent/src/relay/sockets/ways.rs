@@ -1,7 +1,9 @@
 //! What has become of the two directions of a relay, and when nothing comes of it any more.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -25,6 +27,30 @@ pub(super) struct Fate {
     pub(super) ended: AtomicBool,
     /// Its writer takes nothing any more.
     pub(super) refused: AtomicBool,
+    /// Its writer was reset. The kernel says so once: whoever writes learns it, and who waits for
+    /// it on the same socket does not.
+    pub(super) reset: AtomicBool,
+}
+
+impl Fate {
+    /// What a writer's error means for it.
+    pub(super) fn refused_by(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::ConnectionReset {
+            self.reset.store(true, Relaxed);
+        }
+    }
+
+    /// Waits until its writer was reset. Its task is woken by [`Ways::note`].
+    pub(super) async fn is_reset(&self) {
+        poll_fn(|_| {
+            if self.reset.load(Relaxed) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
 }
 
 impl Ways {
