@@ -213,6 +213,33 @@ async fn a_sender_that_is_reset_while_nobody_reads_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_reset_that_the_other_direction_learns_of_is_noticed_by_a_stuck_one() {
+    let (origin, near) = unix_pair(Some(1));
+    let (service, far) = tcp_pair().await;
+    let pump = start(near, far, LINGER);
+    while socket2::SockRef::from(&service)
+        .send(&[0; 64 * 1024])
+        .is_ok()
+    {
+        tokio::task::yield_now().await;
+    }
+    // Between the news that the origin has spoken and the pump's turn: so the write to the service
+    // takes the one error, before anybody was told of it.
+    let (bell, heard) = UnixStream::pair().unwrap();
+    let reset = tokio::spawn(async move {
+        heard.readable().await.unwrap();
+        service.set_zero_linger().unwrap();
+        drop(service);
+    });
+    tokio::task::yield_now().await;
+    bell.try_write(b"!").unwrap();
+    origin.try_write(b"x").unwrap();
+    let (end, ..) = timeout(SOON, pump).await.unwrap().unwrap();
+    assert!(matches!(end, End::Broken(_)), "{end:?}");
+    reset.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_half_closed_connection_that_stands_still_ends() {
     let linger = Duration::from_millis(50);
     let (mut origin, near) = unix_pair(None);
