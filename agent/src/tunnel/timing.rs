@@ -20,8 +20,8 @@ pub struct Timing {
     /// Between two keepalives.
     pub keepalive: Duration,
     /// A session on which nothing at all has arrived for so long after a keepalive is dead.
-    /// With `keepalive` it makes the longest time in which a dead peer is noticed: 14 s, so that
-    /// another proxy can be up within 15.
+    /// With `keepalive` it makes the longest time in which a dead peer is noticed: 13 s, so that
+    /// another proxy can be up within 15, on a machine that is busy too.
     pub keepalive_lost: Duration,
     /// A session after news of a gap in time must answer in this; it has likely been given up.
     pub wake: Duration,
@@ -77,7 +77,7 @@ impl Default for Timing {
             forward: Duration::from_secs(10),
             attempt: Duration::from_secs(60),
             keepalive: Duration::from_secs(5),
-            keepalive_lost: Duration::from_secs(9),
+            keepalive_lost: Duration::from_secs(8),
             wake: Duration::from_secs(2),
             spread: Duration::from_secs(1),
             retry_base: Duration::from_millis(250),
