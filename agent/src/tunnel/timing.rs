@@ -19,9 +19,9 @@ pub struct Timing {
     pub attempt: Duration,
     /// Between two keepalives.
     pub keepalive: Duration,
-    /// A session on which nothing at all has arrived for so long after a keepalive is dead.
-    /// With `keepalive` it makes the longest time in which a dead peer is noticed: 13 s, so that
-    /// another proxy can be up within 15, on a machine that is busy too.
+    /// How long the answer to a keepalive may take. A session on which nothing at all has arrived
+    /// for this and `keepalive` together, 13 s, is dead: so another proxy can be up within 15 s of
+    /// the fault, on a machine that is busy too.
     pub keepalive_lost: Duration,
     /// A session after news of a gap in time must answer in this; it has likely been given up.
     pub wake: Duration,

@@ -14,6 +14,7 @@ use socket2::{SockRef, Socket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::ghost::Ghosts;
@@ -63,7 +64,7 @@ pub(super) fn split(stream: TcpStream, lost: Duration) -> io::Result<(Wire, Line
     SockRef::from(&stream).set_tcp_user_timeout(Some(lost))?;
     let socket = SockRef::from(&stream).try_clone()?;
     let (local, peer) = (stream.local_addr()?.ip(), stream.peer_addr()?.ip());
-    let arrived = Arrivals::default();
+    let arrived = Arrivals::new();
     let greeting = SharedGreeting::default();
     let cut = CancellationToken::new();
     let (reader, writer) = stream.into_split();
@@ -123,14 +124,32 @@ impl Line {
     }
 }
 
-/// Counts the bytes that have arrived.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Arrivals(Arc<AtomicU64>);
+/// When bytes last arrived.
+#[derive(Debug, Clone)]
+pub(super) struct Arrivals {
+    start: Instant,
+    /// Milliseconds after the start.
+    last: Arc<AtomicU64>,
+}
 
 impl Arrivals {
-    /// How many so far.
-    pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Relaxed)
+    /// None yet; they count from now.
+    pub(super) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            last: Arc::default(),
+        }
+    }
+
+    /// Some have arrived.
+    pub(super) fn note(&self) {
+        let time = u64::try_from(self.start.elapsed().as_millis());
+        self.last.store(time.unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// When that last was; the start, before there were any.
+    pub(super) fn last(&self) -> Instant {
+        self.start + Duration::from_millis(self.last.load(Relaxed))
     }
 }
 
@@ -190,7 +209,7 @@ impl Wire {
             let before = into.filled().len();
             into.advance(first);
             self.unread = 0..length - first;
-            self.arrived.0.fetch_add(length as u64, Relaxed);
+            self.arrived.note();
             self.hear(into.filled().get(before..).unwrap_or_default())?;
             if length < room + AHEAD {
                 // sshd before 10.1 leaves Nagle on for sessions without a terminal, so that every
