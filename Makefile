@@ -16,24 +16,27 @@
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 
-.PHONY: demo test built bench bench-recovery check deb image setup lint
+.PHONY: demo test base built bench bench-recovery check deb image setup lint
 
 demo: image
 	@cargo run --quiet --locked -p vmagent-tests --bin demo
 
 # Most tests wait most of the time; those that don't take turns (tests/harness/turn.rs).
 test: setup
-	@$(MAKE) --no-print-directory -j2 image built
+	@$(MAKE) --no-print-directory -j3 image base built
 	cargo test --locked --workspace -- --test-threads=$${TEST_THREADS:-4}
 
-# Beside the image: the last step of the release build leaves a processor idle.
+# Beside the package, whose build leaves a processor idle in its last step.
 built: setup
 	@cargo test --quiet --locked --workspace --no-run
+
+base: setup
+	@images/build --base
 
 # What they compare with is for them alone, so the tests' setup does not install it.
 bench: image
 	@tests/bench/setup rathole autossh socat
-	@cargo build --quiet --release --locked -p vmagent-tests --bin bench --bin bench-load
+	@cargo build --quiet --release --locked -p vmagent-tests --bin bench --bin bench-load --bin vsock-connect
 	@target/release/bench
 
 bench-recovery: deb
