@@ -95,7 +95,8 @@ fn expect(heard: &[u8], wanted: &[u8]) -> Result<()> {
     if heard == wanted {
         return Ok(());
     }
-    Err(Failure::new(format!("heard {heard:?}, not {wanted:?}")))
+    let (heard, wanted) = (heard.escape_ascii(), wanted.escape_ascii());
+    Err(Failure::new(format!("heard \"{heard}\", not \"{wanted}\"")))
 }
 
 /// Makes so many connections, a few at a time, and calls `f` with each once it is there.

@@ -67,7 +67,12 @@ impl Round<'_> {
         let (curve, rounds) = &self.plan.curve;
         if self.number <= *rounds {
             for count in curve {
-                self.all(peers, &mut turn, |round, peer| round.curve(peer, *count))?;
+                for way in ["up", "down"] {
+                    // Thousands that end take a moment, in which the others have their turn.
+                    self.all(peers, &mut turn, |round, peer| {
+                        round.curve(peer, way, *count)
+                    })?;
+                }
             }
         }
         if self.number == 1
@@ -200,21 +205,18 @@ impl Round<'_> {
         Ok(())
     }
 
-    fn curve(&mut self, peer: &Peer, count: usize) -> Result<()> {
+    fn curve(&mut self, peer: &Peer, way: &str, count: usize) -> Result<()> {
         if count > peer.most {
             return Ok(());
         }
-        let bytes = bulk_bytes(count);
-        for way in ["up", "down"] {
-            let (rate, processor, memory) = self.moved(peer, way, count, bytes)?;
-            self.put(&format!("curve-{way}-{count}"), peer, rate);
-            if let Some(memory) = memory.filter(|_| way == "up") {
-                self.put(&format!("curve-rss-{count}"), peer, memory.resident);
-                self.put(&format!("curve-pss-{count}"), peer, memory.proportional);
-            }
-            if peer.group.is_some() {
-                self.put(&format!("curve-{way}-{count}-cpu"), peer, processor);
-            }
+        let (rate, processor, memory) = self.moved(peer, way, count, bulk_bytes(count))?;
+        self.put(&format!("curve-{way}-{count}"), peer, rate);
+        if let Some(memory) = memory.filter(|_| way == "up") {
+            self.put(&format!("curve-rss-{count}"), peer, memory.resident);
+            self.put(&format!("curve-pss-{count}"), peer, memory.proportional);
+        }
+        if peer.group.is_some() {
+            self.put(&format!("curve-{way}-{count}-cpu"), peer, processor);
         }
         Ok(())
     }
