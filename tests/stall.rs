@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use harness::fault::Frozen;
 use harness::load::{Stream, fill};
 use harness::service::Service;
 use harness::usage::Usage;
@@ -110,4 +111,34 @@ fn nine_others_go_on_at_full_speed_beside_a_reader_that_stops_and_a_slow_one() {
         let starved = slices.iter().flatten().filter(|moved| **moved == 0).count();
         assert_eq!(starved, 0, "the others waited");
     }
+}
+
+/// As sshd 9.2 is by a thousand uploads that begin together: for so long it moves what it has
+/// gathered from one place of its memory to another, and hears no keepalive.
+#[test]
+fn an_sshd_that_is_busy_with_itself_for_eleven_seconds_costs_no_session() {
+    const SOON: Duration = Duration::from_secs(10);
+    let service = Service::new().unwrap();
+    let (user, server) = service.connect().unwrap();
+    for end in [&user, &server] {
+        // They wait for it as well.
+        end.set_write_timeout(Some(3 * SOON)).unwrap();
+        end.set_read_timeout(Some(3 * SOON)).unwrap();
+    }
+    let stream = Stream::start(user, server).unwrap();
+    let flows_beyond = |bytes| {
+        let more = || (stream.arrived() > bytes).then_some(());
+        wait::until("more of the upload", SOON, more).unwrap();
+    };
+    flows_beyond(0);
+    let busy = Frozen::new(&service.scene.proxy.sessions().unwrap()).unwrap();
+    // The fault is its length.
+    std::thread::sleep(Duration::from_secs(11));
+    let before = stream.arrived();
+    drop(busy);
+    flows_beyond(before);
+    let status = service.agent.status().unwrap();
+    assert_eq!(status["tunnel"]["state"], "up", "{status:#}");
+    let logins = service.scene.proxy.log();
+    assert_eq!(logins.matches("Accepted publickey").count(), 1, "{logins}");
 }
