@@ -7,9 +7,10 @@
 mod peer;
 mod rig;
 
-use harness::failure::{Context, Failure, Result};
+use harness::failure::{Failure, Result};
 use serde_json::Value;
 
+use crate::interrupt;
 use crate::sheet::Sheet;
 use crate::table::{Goal, Row, Table};
 use peer::Peer;
@@ -182,7 +183,13 @@ impl Round<'_> {
         peers.rotate_left(self.turn % Peer::ALL.len());
         self.turn += 1;
         for peer in peers.into_iter().filter(|peer| wanted(*peer)) {
-            measure(self, peer).during(peer.name())?;
+            if let Err(failure) = measure(self, peer) {
+                interrupt::check()?;
+                // One that does not stand it is not the end of the others.
+                let failure = failure.during(format!("round {}, {}", self.number, peer.name()));
+                eprintln!("  {failure}");
+                self.sheet.fail(failure.to_string());
+            }
         }
         Ok(())
     }

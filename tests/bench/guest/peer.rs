@@ -1,5 +1,7 @@
 //! What leads from vsock to a server in the guest.
 
+use crate::stage::UNBOUND;
+
 /// Where the load server listens in the guest, for those that lead to it.
 pub const SERVER: &str = "127.0.0.1:2200";
 
@@ -94,7 +96,8 @@ impl Peer {
             Self::Vmagent => {
                 let config = format!(
                     "[bridge]\nlisten = \"vsock:{port}\"\nallow_cids = [1, 2]\nsshd = \"{SERVER}\"\n\
-                     [metadata]\nsources = []\n[status]\nsocket = \"/opt/bench/status.sock\"\n"
+                     {}\n[metadata]\nsources = []\n[status]\nsocket = \"/opt/bench/status.sock\"\n",
+                    UNBOUND.join("\n")
                 );
                 let vmagent = run("/usr/bin/vmagent run --config /opt/bench/vmagent.toml");
                 format!("cat >/opt/bench/vmagent.toml <<'END'\n{config}END\n{vmagent}")

@@ -54,7 +54,13 @@ impl Line {
     /// If none comes.
     pub fn first_byte(&mut self) -> Result<()> {
         let byte = self.read::<1>("waiting for the first byte")?;
-        expect(&byte, &BANNER[..1])
+        if byte == BANNER[..1] {
+            return Ok(());
+        }
+        // Whoever turns a connection away says why.
+        let mut words = byte.to_vec();
+        let _ = (&self.socket).take(200).read_to_end(&mut words);
+        expect(&words, BANNER)
     }
 
     /// Waits until the server has heard the wish.
@@ -63,9 +69,11 @@ impl Line {
     ///
     /// If it does not answer.
     pub fn answered(&mut self) -> Result<()> {
-        let heard = self.read::<{ BANNER.len() + 1 }>("waiting for an answer")?;
-        expect(&heard[..BANNER.len()], BANNER)?;
-        expect(&heard[BANNER.len()..], &[ACK])
+        self.first_byte()?;
+        let heard = self.read::<{ BANNER.len() }>("waiting for an answer")?;
+        let (banner, answer) = heard.split_at(BANNER.len() - 1);
+        expect(banner, &BANNER[1..])?;
+        expect(answer, &[ACK])
     }
 
     /// Reads so many bytes.

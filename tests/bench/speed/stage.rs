@@ -136,7 +136,7 @@ impl Stage {
 }
 
 /// The keys that lift the bridge's bounds: the other bridges have none.
-const UNBOUND: [&str; 3] = [
+pub const UNBOUND: [&str; 3] = [
     "max_connections = 8000",
     "max_connections_per_origin = 8000",
     "max_rate = 1000000",
