@@ -14,10 +14,10 @@ const SOON: Duration = Duration::from_secs(10);
 /// How ssh in the machine reaches it by the bridge. The connection is ssh's own: nobody between
 /// the two could hide what happens to it.
 const CLIENT: &str = r#"
-mkdir -m 700 -p /root/.ssh
-ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
-cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys
-echo "guest $(cat /etc/ssh/ssh_host_ed25519_key.pub)" >/root/.ssh/known_hosts
+mkdir -m 700 -p ~root/.ssh
+ssh-keygen -q -t ed25519 -N '' -f ~root/.ssh/id_ed25519
+cp ~root/.ssh/id_ed25519.pub ~root/.ssh/authorized_keys
+echo "guest $(cat /etc/ssh/ssh_host_ed25519_key.pub)" >~root/.ssh/known_hosts
 cat >/usr/local/bin/bridge <<'END'
 #!/usr/bin/python3
 import array, socket
@@ -27,7 +27,7 @@ fds = array.array("i", [peer.fileno()])
 socket.socket(fileno=1).sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
 END
 chmod +x /usr/local/bin/bridge
-cat >/root/.ssh/config <<END
+cat >~root/.ssh/config <<END
 Host guest
   ProxyCommand /usr/local/bin/bridge
   ProxyUseFdpass yes
