@@ -10,10 +10,10 @@
 
 mod in_flight;
 mod socket;
+mod turn;
 mod undelivered;
 mod ways;
 
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -23,11 +23,11 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFdReadyGuard;
-use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use in_flight::InFlight;
 pub use socket::Socket;
+use turn::{BULK, Turn};
 pub use undelivered::{Rest, Undelivered};
 use ways::{Fate, Ways};
 
@@ -36,23 +36,10 @@ use ways::{Fate, Ways};
 /// VMMs lose the second half of a close (cloud-hypervisor#8300), so it can't be for ever.
 pub const LINGER: Duration = Duration::from_secs(30);
 
-/// The size of the shared buffer, and the most that is kept aside for a blocked peer, in bytes.
-const BUFFER: usize = 256 * 1024;
-
-/// What is moved in one go and is no keystroke, in bytes. Who moves more takes turns.
-const BULK: u64 = 16 * 1024;
-
 /// A vsock peer that has closed with bytes unread is never writable again, and nothing is told of
 /// it (`vsock_poll` looks at the room alone); only a write finds out. So after a peer has said its
 /// last word, one is tried now and then.
 const UNTOLD: Duration = Duration::from_secs(1);
-
-/// Whose turn it is to move much: one direction between two looks at all sockets, so that a
-/// keystroke waits for one full buffer at most, and not for those of all the others. Measured with
-/// eight bulk connections: a keystroke's round trip of 0.5 ms in place of 6, nothing moved slower.
-static TURN: Semaphore = Semaphore::const_new(1);
-
-thread_local!(static SHARED: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]));
 
 /// Counts the bytes that were moved; its owner can read it while they move, and after a cancel.
 #[derive(Debug, Default)]
@@ -176,7 +163,7 @@ impl Way<'_> {
         // False once `to` has refused bytes. Its own last words, sshd's reason for one, may still
         // wait to be read: so the other direction goes on, and this one reads to throw away.
         let mut heard = true;
-        let mut bulk = false;
+        let mut turn = Turn::default();
         loop {
             if !self.rest.is_empty() {
                 self.in_flight.set();
@@ -185,17 +172,14 @@ impl Way<'_> {
                 self.in_flight.clear();
             }
             let mut ready = self.from.0.readable().await?;
-            if bulk {
-                let _turn = TURN.acquire().await;
-                tokio::task::yield_now().await;
-            }
+            turn.wait().await;
             let before = self.moved.load(Relaxed);
             self.in_flight.set();
-            let burst = SHARED.with_borrow_mut(|buffer| self.burst(buffer, &mut ready, heard));
+            let burst = turn.with_buffer(|buffer| self.burst(buffer, &mut ready, heard));
             if self.rest.is_empty() {
                 self.in_flight.clear();
             }
-            bulk = self.moved.load(Relaxed) - before >= BULK;
+            let bulk = turn.moved(self.moved.load(Relaxed) - before);
             match burst? {
                 Burst::Drained | Burst::Blocked => {}
                 Burst::Full if bulk => {}

@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::turn::BUFFER;
 use super::*;
 
 /// What a peer may take at most to see the end of a connection.
