@@ -109,7 +109,7 @@ pub const NOTES: &str = "\
 - Between host and guest is vhost-device-vsock, a program, where a host has its kernel's vhost_vsock: compare columns
   there, and take no figure for a host's.
 - *RSS, idle* is at the beginning of a round. From the second on, socat has about two hundred processes of the round
-  before, which were not told of their peer's end.
+  before that have not ended.
 - *socat* listens with `backlog=128`: with its default of five it drops connections of a burst.
 ";
 
