@@ -179,7 +179,8 @@ impl Way<'_> {
             if self.rest.is_empty() {
                 self.in_flight.clear();
             }
-            let bulk = turn.moved(self.moved.load(Relaxed) - before);
+            let blocked = matches!(burst, Ok(Burst::Blocked));
+            let bulk = turn.moved(self.moved.load(Relaxed) - before, blocked);
             match burst? {
                 Burst::Drained | Burst::Blocked => {}
                 Burst::Full if bulk => {}

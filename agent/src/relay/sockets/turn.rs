@@ -28,11 +28,26 @@ thread_local! {
     static KEY: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
+/// The least that is asked for, in bytes, and by how much more each time that all was taken.
+const STEP: usize = 32 * 1024;
+
 /// One direction's part in it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Turn {
     /// It moved much when it last did.
     bulk: bool,
+    /// What its writer is likely to take at once, in bytes. More is copied once more, to be
+    /// kept aside: with that, a hundred downloads were a fifth slower.
+    most: usize,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self {
+            bulk: false,
+            most: BUFFER,
+        }
+    }
 }
 
 impl Turn {
@@ -48,15 +63,23 @@ impl Turn {
     pub(super) fn with_buffer<T>(&self, r#move: impl FnOnce(&mut [u8]) -> T) -> T {
         SHARED.with_borrow_mut(|buffer| {
             let dialogue = || KEY.get().is_some_and(|key| key.elapsed() < DIALOGUE);
-            match buffer.get_mut(..POLITE) {
-                Some(part) if self.bulk && dialogue() => r#move(part),
-                _ => r#move(buffer),
-            }
+            let most = if self.bulk && dialogue() {
+                self.most.min(POLITE)
+            } else {
+                self.most
+            };
+            r#move(buffer.get_mut(..most).unwrap_or_default())
         })
     }
 
-    /// So many bytes were moved in one go. Says whether others had to wait for it.
-    pub(super) fn moved(&mut self, bytes: u64) -> bool {
+    /// So many bytes were moved in one go, and then the writer may have been `blocked`. Says
+    /// whether others had to wait for it.
+    pub(super) fn moved(&mut self, bytes: u64, blocked: bool) -> bool {
+        self.most = if blocked {
+            usize::try_from(bytes).unwrap_or(BUFFER).clamp(STEP, BUFFER)
+        } else {
+            (self.most + STEP).min(BUFFER)
+        };
         let bulk = bytes >= BULK;
         // The end of a long transfer is no keystroke.
         if !bulk && !self.bulk && bytes > 0 {
