@@ -89,3 +89,51 @@ impl Turn {
         bulk
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLENTY: u64 = 1 << 20;
+
+    fn most(turn: &Turn) -> usize {
+        turn.with_buffer(|buffer| buffer.len())
+    }
+
+    #[test]
+    fn who_moves_much_takes_less_during_a_dialogue_and_all_after_it() {
+        let (mut bulk, mut key) = (Turn::default(), Turn::default());
+        assert!(bulk.moved(PLENTY, false));
+        assert_eq!(most(&bulk), BUFFER);
+        assert!(!key.moved(1, false));
+        // However slow the machine is.
+        KEY.set(KEY.get().map(|key| key + Duration::from_secs(60)));
+        assert_eq!((most(&bulk), most(&key)), (POLITE, BUFFER));
+        KEY.set(Instant::now().checked_sub(DIALOGUE));
+        assert_eq!(most(&bulk), BUFFER);
+    }
+
+    #[test]
+    fn the_end_of_a_transfer_and_silence_are_no_dialogue() {
+        let mut bulk = Turn::default();
+        bulk.moved(PLENTY, false);
+        bulk.moved(1, false);
+        Turn::default().moved(0, false);
+        assert_eq!(KEY.get(), None);
+    }
+
+    #[test]
+    fn no_more_is_read_than_was_taken_last_and_a_little_more_each_time() {
+        let mut turn = Turn::default();
+        turn.moved(100_000, true);
+        assert_eq!(most(&turn), 100_000);
+        turn.moved(100_000, false);
+        assert_eq!(most(&turn), 100_000 + STEP);
+        turn.moved(1, true);
+        assert_eq!(most(&turn), STEP);
+        for _ in 0..8 {
+            turn.moved(PLENTY, false);
+        }
+        assert_eq!(most(&turn), BUFFER);
+    }
+}
