@@ -30,6 +30,7 @@ mod refusals;
 mod relay;
 mod relay_cuts;
 mod resources;
+mod sources;
 mod stall;
 mod status;
 mod transfer;

@@ -1,5 +1,8 @@
 //! `/etc/vmagent/config.toml`: every key is optional, an unknown one is an error.
 
+mod source;
+mod url;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,6 +10,9 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use crate::metadata::document::When;
+
+pub use source::SourceName;
+pub use url::HttpUrl;
 
 /// Where the configuration is read from unless the command line names another file.
 pub const DEFAULT_PATH: &str = "/etc/vmagent/config.toml";
@@ -30,10 +36,12 @@ pub struct Config {
     pub max_connections_per_origin: Option<u16>,
     /// `[bridge] max_rate`, in connections a second.
     pub max_rate: u32,
-    /// `[metadata] sources`, in order.
-    pub sources: Vec<SourceName>,
-    /// `[metadata] url`, without a slash at the end.
-    pub url: String,
+    /// `[metadata] sources`, in order; none leaves it to the platform that this is.
+    pub sources: Option<Vec<SourceName>>,
+    /// `[metadata] url`: the base of the services that a cloud has.
+    pub url: HttpUrl,
+    /// `[metadata] document_url`: of the source `url`.
+    pub document_url: Option<HttpUrl>,
     /// `[metadata] file`.
     pub file: PathBuf,
     /// `[tunnel] when`; none leaves it to the document.
@@ -63,44 +71,6 @@ impl fmt::Display for Listen {
     }
 }
 
-/// A place that may hold the tunnel document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SourceName {
-    /// A systemd credential, `vmagent.tunnel`.
-    Credential,
-    /// A file of its own.
-    File,
-    /// The `vmagent:` key of the merged cloud-config.
-    CloudInit,
-    /// OpenStack's `vendor_data2.json`.
-    Openstack,
-    /// EC2's user-data, by IMDSv2.
-    Ec2,
-}
-
-impl SourceName {
-    /// All of them, in their default order: what costs nothing first.
-    pub const ALL: [Self; 5] = [
-        Self::Credential,
-        Self::File,
-        Self::CloudInit,
-        Self::Openstack,
-        Self::Ec2,
-    ];
-
-    /// Its name in the configuration and the status.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Credential => "credential",
-            Self::File => "file",
-            Self::CloudInit => "cloud-init",
-            Self::Openstack => "openstack",
-            Self::Ec2 => "ec2",
-        }
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -111,8 +81,9 @@ impl Default for Config {
             max_connections_per_origin: None,
             // A login costs a processor of the guest more than 20 ms.
             max_rate: 100,
-            sources: SourceName::ALL.to_vec(),
-            url: "http://169.254.169.254".to_owned(),
+            sources: None,
+            url: HttpUrl::default(),
+            document_url: None,
             file: PathBuf::from("/etc/vmagent/tunnel.yaml"),
             when: None,
             status_socket: PathBuf::from("/run/vmagent/status.sock"),
@@ -159,7 +130,7 @@ impl Config {
 type Setter = fn(&mut Config, &Value) -> Result<(), String>;
 
 /// Every key there is: its section, its name, and how its value is taken.
-const KEYS: [(&str, &str, Setter); 11] = [
+const KEYS: [(&str, &str, Setter); 12] = [
     ("bridge", "listen", |config, value| {
         listen(string(value)?).map(|listen| config.listen = listen)
     }),
@@ -179,10 +150,13 @@ const KEYS: [(&str, &str, Setter); 11] = [
         number(value, 1_000_000).map(|rate| config.max_rate = rate)
     }),
     ("metadata", "sources", |config, value| {
-        list(value, source).map(|sources| config.sources = sources)
+        list(value, source).map(|sources| config.sources = Some(sources))
     }),
     ("metadata", "url", |config, value| {
-        url(string(value)?).map(|url| config.url = url)
+        HttpUrl::parse(string(value)?).map(|url| config.url = url)
+    }),
+    ("metadata", "document_url", |config, value| {
+        HttpUrl::parse(string(value)?).map(|url| config.document_url = Some(url))
     }),
     ("metadata", "file", |config, value| {
         absolute(string(value)?).map(|file| config.file = file)
@@ -220,14 +194,26 @@ fn parse(text: &str) -> Result<Config, String> {
             set(&mut config, value).map_err(|problem| format!("{place}: {problem}"))?;
         }
     }
+    agrees(&config)?;
+    Ok(config)
+}
+
+/// Checks what no key can tell by itself.
+fn agrees(config: &Config) -> Result<(), String> {
     let (all, own) = (config.max_connections, config.max_connections_per_origin);
-    match own.filter(|own| *own > all) {
-        Some(own) => Err(format!(
+    if let Some(own) = own.filter(|own| *own > all) {
+        return Err(format!(
             "[bridge] max_connections_per_origin: found {own}, expected no more than \
              max_connections, {all}"
-        )),
-        None => Ok(config),
+        ));
     }
+    let sources = config.sources.as_deref().unwrap_or_default();
+    if sources.contains(&SourceName::Url) && config.document_url.is_none() {
+        return Err(
+            "[metadata] sources: found \"url\", expected document_url beside it".to_owned(),
+        );
+    }
+    Ok(())
 }
 
 fn listen(text: &str) -> Result<Listen, String> {
@@ -287,19 +273,6 @@ fn source(value: &Value) -> Result<SourceName, String> {
         Some(name) => Ok(name),
         None => Err(unknown(&format!("\"{text}\""), text, &names)),
     }
-}
-
-fn url(text: &str) -> Result<String, String> {
-    match reqwest::Url::parse(text) {
-        Ok(url) if url.scheme() == "http" && url.has_host() => {}
-        Ok(url) if url.scheme() == "https" && url.has_host() => {
-            if !cfg!(feature = "https") {
-                return Err("this program was built without https".to_owned());
-            }
-        }
-        _ => return Err(format!("found \"{text}\", expected \"http://HOST[:PORT]\"")),
-    }
-    Ok(text.trim_end_matches('/').to_owned())
 }
 
 fn when(text: &str) -> Result<When, String> {

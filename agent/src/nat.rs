@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::ifaddrs::getifaddrs;
 
+use crate::metadata::PublicAddress;
 use crate::metadata::document::When;
 use crate::status::model::{self, NatInputs, NatVerdict};
 
@@ -109,11 +110,11 @@ fn is_public_v6(address: &Ipv6Addr) -> bool {
     first & 0xe000 == 0x2000 && (first, second) != (0x2001, 0)
 }
 
-/// Reads the inputs; `public_address` is what the metadata says.
+/// Reads the inputs; `public` is what the metadata says.
 ///
 /// What the kernel does not tell is left out: the verdict is then `unknown`.
 #[must_use]
-pub fn read_inputs(public_address: Option<IpAddr>) -> Inputs {
+pub fn read_inputs(public: PublicAddress) -> Inputs {
     let mut interfaces = BTreeSet::new();
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     interfaces.extend(default_v4(&read("/proc/self/net/route")));
@@ -131,7 +132,10 @@ pub fn read_inputs(public_address: Option<IpAddr>) -> Inputs {
     }
     Inputs {
         addresses: addresses.into_iter().collect(),
-        public_address,
+        public_address: match public {
+            PublicAddress::Own(address) => Some(address),
+            PublicAddress::Unknown | PublicAddress::None | PublicAddress::LoadBalancer(_) => None,
+        },
     }
 }
 

@@ -1,11 +1,16 @@
 //! A metadata service at 169.254.169.254, as a cloud runs it.
 
+mod clouds;
+mod request;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use request::Request;
 
 use crate::failure::Result;
 use crate::netns::Namespace;
@@ -13,14 +18,33 @@ use crate::netns::Namespace;
 /// What a service has to say, by path.
 #[derive(Default)]
 struct Content {
-    pages: BTreeMap<String, Vec<u8>>,
+    pages: BTreeMap<String, Page>,
+    /// Counts the changes of pages: each has a version of its own.
+    changes: u64,
     token: Option<String>,
+    /// A header that every request must have, in lower case.
+    header: Option<&'static str>,
     requests: Vec<String>,
+    /// How often the answer was 304.
+    unchanged: usize,
+}
+
+struct Page {
+    body: Vec<u8>,
+    version: String,
+}
+
+/// What the threads of a service share.
+#[derive(Default)]
+struct Shared {
+    content: Mutex<Content>,
+    /// Told of each change.
+    changed: Condvar,
 }
 
 /// A running service. It ends on drop.
 pub struct Metadata {
-    content: Arc<Mutex<Content>>,
+    shared: Arc<Shared>,
     listener: TcpListener,
     thread: Option<JoinHandle<()>>,
 }
@@ -32,13 +56,22 @@ impl Metadata {
     ///
     /// If the namespace has one already.
     pub fn start(namespace: &Namespace) -> Result<Self> {
-        let listener = namespace.listen(([169, 254, 169, 254], 80).into())?;
-        let content = Arc::new(Mutex::new(Content::default()));
-        let (accepting, shared) = (listener.try_clone()?, Arc::clone(&content));
+        Self::start_at(namespace, ([169, 254, 169, 254], 80).into())
+    }
+
+    /// As [`Metadata::start`], at another address.
+    ///
+    /// # Errors
+    ///
+    /// If the namespace has something there already.
+    pub fn start_at(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
+        let listener = namespace.listen(address)?;
+        let shared = Arc::<Shared>::default();
+        let (accepting, served) = (listener.try_clone()?, Arc::clone(&shared));
         let thread = thread::spawn(move || {
             // Ends when the listener is shut down.
             while let Ok((stream, _)) = accepting.accept() {
-                let shared = Arc::clone(&shared);
+                let shared = Arc::clone(&served);
                 thread::spawn(move || {
                     // A client may leave in the middle.
                     let _ = answer(&stream, &shared);
@@ -46,7 +79,7 @@ impl Metadata {
             }
         });
         Ok(Self {
-            content,
+            shared,
             listener,
             thread: Some(thread),
         })
@@ -54,7 +87,7 @@ impl Metadata {
 
     /// Answers EC2's questions by IMDSv2, with a token, and with this user-data.
     pub fn ec2(&self, instance_id: &str, user_data: &str) {
-        lock(&self.content).token = Some(format!("token-of-{instance_id}"));
+        lock(&self.shared.content).token = Some(format!("token-of-{instance_id}"));
         self.page("/latest/meta-data/instance-id", instance_id);
         self.page("/latest/meta-data/local-hostname", "guest");
         self.page(
@@ -80,23 +113,34 @@ impl Metadata {
         self.page("/latest/meta-data/instance-id", instance_id);
     }
 
-    /// Puts a text at a path.
+    /// Puts a text at a path. Even if it is the same as before, it has another version now.
     pub fn page(&self, path: &str, text: &str) {
-        lock(&self.content)
-            .pages
-            .insert(path.to_owned(), text.as_bytes().to_vec());
+        let mut content = lock(&self.shared.content);
+        content.changes += 1;
+        let page = Page {
+            body: text.as_bytes().to_vec(),
+            version: format!("{:016x}", content.changes),
+        };
+        content.pages.insert(path.to_owned(), page);
+        self.shared.changed.notify_all();
     }
 
     /// Removes everything: from now on the answer is 404.
     pub fn clear(&self) {
-        let mut content = lock(&self.content);
+        let mut content = lock(&self.shared.content);
         content.pages.clear();
         content.token = None;
+        self.shared.changed.notify_all();
+    }
+
+    /// How often it has answered that a page is the same as before.
+    pub fn unchanged(&self) -> usize {
+        lock(&self.shared.content).unchanged
     }
 
     /// The requests so far, as `METHOD path`.
     pub fn requests(&self) -> Vec<String> {
-        lock(&self.content).requests.clone()
+        lock(&self.shared.content).requests.clone()
     }
 }
 
@@ -114,32 +158,27 @@ impl Drop for Metadata {
 }
 
 /// Reads one request, answers it, and closes.
-fn answer(mut stream: &TcpStream, content: &Mutex<Content>) -> std::io::Result<()> {
+fn answer(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let mut reader = BufReader::new(stream.take(64 << 10));
-    let mut request = String::new();
-    reader.read_line(&mut request)?;
-    let mut token = None;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
-            break;
-        }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("x-aws-ec2-metadata-token")
-        {
-            token = Some(value.trim().to_owned());
-        }
+    let request = Request::read(stream)?;
+    let mut content = lock(&shared.content);
+    content.requests.push(request.shown());
+    // As GCE does it: an answer once there is another version, or after a while.
+    if let Some((known, seconds)) = request.waits() {
+        let path = request.path();
+        let same = |content: &mut Content| {
+            let page = content.pages.get(&path);
+            page.is_some_and(|page| page.version == known)
+        };
+        let limit = Duration::from_secs(seconds);
+        let waited = shared.changed.wait_timeout_while(content, limit, same);
+        content = waited.unwrap_or_else(PoisonError::into_inner).0;
     }
-    let mut words = request.split(' ');
-    let (method, path) = (
-        words.next().unwrap_or_default(),
-        words.next().unwrap_or_default(),
-    );
-    let (status, body) = lock(content).respond(method, path, token.as_deref());
+    let (status, etag, body) = content.respond(&request);
+    drop(content);
     write!(
         stream,
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\n{etag}Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     )?;
     stream.write_all(&body)?;
@@ -147,30 +186,38 @@ fn answer(mut stream: &TcpStream, content: &Mutex<Content>) -> std::io::Result<(
 }
 
 impl Content {
-    fn respond(
-        &mut self,
-        method: &str,
-        path: &str,
-        token: Option<&str>,
-    ) -> (&'static str, Vec<u8>) {
-        self.requests.push(format!("{method} {path}"));
+    /// The status, an `ETag` line, and the body.
+    fn respond(&mut self, request: &Request) -> (&'static str, String, Vec<u8>) {
+        let (method, path) = (request.method(), unversioned(&request.path()));
+        let plain = |status, body| (status, String::new(), body);
         if method == "PUT" {
             return match &self.token {
-                Some(token) if path == "/latest/api/token" => ("200 OK", token.clone().into()),
-                _ => ("405 Method Not Allowed", Vec::new()),
+                Some(token) if path == "/latest/api/token" => plain("200 OK", token.clone().into()),
+                _ => plain("405 Method Not Allowed", Vec::new()),
             };
         }
-        if self.token.is_some() && token != self.token.as_deref() {
-            return ("401 Unauthorized", Vec::new());
+        let tokens = ["x-aws-ec2-metadata-token", "x-metadata-token"];
+        let given = tokens.into_iter().find_map(|name| request.header(name));
+        let token = self.token.as_deref().map(str::to_lowercase);
+        if token.is_some() && token.as_deref() != given {
+            return plain("401 Unauthorized", Vec::new());
         }
-        if let Some(body) = self.pages.get(&unversioned(path)) {
-            return ("200 OK", body.clone());
+        if !self.header.is_none_or(|header| request.has(header)) {
+            return plain("403 Forbidden", Vec::new());
         }
-        let names = self.names(&unversioned(path));
+        if let Some(page) = self.pages.get(&path) {
+            let etag = format!("ETag: {}\r\n", page.version);
+            if request.header("if-none-match") == Some(&page.version) {
+                self.unchanged += 1;
+                return ("304 Not Modified", etag, Vec::new());
+            }
+            return ("200 OK", etag, page.body.clone());
+        }
+        let names = self.names(&path);
         if names.is_empty() {
-            ("404 Not Found", Vec::new())
+            plain("404 Not Found", Vec::new())
         } else {
-            ("200 OK", names.join("\n").into())
+            plain("200 OK", names.join("\n").into())
         }
     }
 

@@ -22,6 +22,7 @@ fn every_key_is_read() {
         [metadata]
         sources = ["ec2", "file"]
         url = "http://127.0.0.1:8080/"
+        document_url = "http://[fe80::1%25eth0]/vm.yaml?id=7"
         file = "/run/tunnel.yaml"
         [tunnel]
         when = "always"
@@ -36,8 +37,9 @@ fn every_key_is_read() {
         max_connections: 5000,
         max_connections_per_origin: Some(4000),
         max_rate: 1000,
-        sources: vec![SourceName::Ec2, SourceName::File],
-        url: "http://127.0.0.1:8080".to_owned(),
+        sources: Some(vec![SourceName::Ec2, SourceName::File]),
+        url: HttpUrl::parse("http://127.0.0.1:8080/").unwrap(),
+        document_url: Some(HttpUrl::parse("http://[fe80::1%eth0]/vm.yaml?id=7").unwrap()),
         file: "/run/tunnel.yaml".into(),
         when: Some(When::Always),
         status_socket: "/run/status.sock".into(),
@@ -74,7 +76,8 @@ fn an_error_names_place_finding_and_what_is_accepted() {
         (
             "[metadata]\nsources = [\"ec3\"]",
             "[metadata] sources: \"ec3\" is unknown; did you mean \"ec2\"? \
-             (accepted: credential, file, cloud-init, openstack, ec2)",
+             (accepted: credential, file, cloud-init, url, openstack, ec2, mmds, gce, azure, hetzner, \
+             digitalocean)",
         ),
         (
             "[bridge]\nallow_cids = [-1]",
@@ -109,6 +112,10 @@ fn an_error_names_place_finding_and_what_is_accepted() {
         (
             "[metadata]\nurl = \"ftp://host\"",
             "[metadata] url: found \"ftp://host\", expected \"http://HOST[:PORT]\"",
+        ),
+        (
+            "[metadata]\nsources = [\"url\"]",
+            "[metadata] sources: found \"url\", expected document_url beside it",
         ),
         (
             "[bridge]\nsshd = \"127.0.0.1:0\"",

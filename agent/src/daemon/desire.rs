@@ -67,7 +67,7 @@ impl Desire {
     ) -> Option<Arc<TunnelSpec>> {
         let instance_id = facts.instance_id.or_else(host::instance_id);
         self.instance_id.update(|id| *id = instance_id);
-        let inputs = nat::read_inputs(facts.public_address);
+        let inputs = nat::read_inputs(facts.public);
         let (verdict, rule) = nat::verdict(&inputs);
         self.nat
             .update(|slice| *slice = nat::show(&inputs, verdict, &rule));

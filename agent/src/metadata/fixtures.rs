@@ -73,6 +73,13 @@ pub(super) fn document(port: u16) -> Arc<Document> {
     }
 }
 
+/// Lets time pass at once; nothing may be under way on a socket meanwhile.
+pub(super) async fn pass(time: std::time::Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 /// A directory of its own, removed with what is in it.
 pub(super) struct Directory(PathBuf);
 

@@ -5,13 +5,14 @@
 //!  credential ─┐
 //!  file ───────┤                                          ┌─> document (watch)
 //!  cloud-init ─┼─> walk ── readings ──> decide ── publish ┼─> the metadata slice
-//!  openstack ──┤     ^                  (pure)            └─> facts (watch)
-//!  ec2 ────────┘     └── timer, file changes, nudges
+//!  url ────────┤     ^                  (pure)            └─> facts (watch)
+//!  a cloud's ──┘     └── timer, file changes, nudges, word of a source
 //! ```
 //!
 //! One task, [`run`], owns all of it. A round walks the [`sources`] up to the first document,
-//! [`decide::decide`] says what follows, [`schedule`] when to look again; [`watch`] and nudges cut the
-//! wait short. Files that only root may read come through [`inputs`].
+//! [`decide::decide`] says what follows, [`schedule`] when to look again; [`watch`], nudges and
+//! sources that can tell cut the wait short. Which clouds are asked, [`platform`] says. Files that
+//! only root may read come through [`inputs`].
 //!
 //! A document belongs to the machine that it was read on. After a restore from a snapshot, or
 //! once a source calls this machine by another name, nothing of before is kept, not even over a
@@ -29,9 +30,11 @@ pub mod sources;
 mod content;
 #[cfg(test)]
 mod fixtures;
+mod platform;
 mod publish;
 mod schedule;
 mod tree;
+mod userdata;
 mod watch;
 mod yaml;
 
@@ -52,7 +55,7 @@ use schedule::Schedule;
 use sources::Sources;
 use watch::Watch;
 
-pub use sources::{Facts, Places};
+pub use sources::{Facts, Places, PublicAddress};
 
 /// The least time between two rounds that a rejected key asks for.
 const AUTH_PAUSE: Duration = Duration::from_secs(2);
@@ -108,16 +111,22 @@ pub async fn run_in(
     let mut publisher = Publisher::new(slice, wires.document.clone());
     let mut schedule = Schedule::default();
     let mut start = Instant::now();
+    let mut end = End::Due;
     loop {
         let epoch = *wires.restores.borrow_and_update();
-        let end = tokio::select! {
+        let told_before = publisher.told();
+        end = tokio::select! {
             readings = walk(&mut sources, &mut watch) => {
-                let outcome = publisher.publish(epoch, &readings);
+                let outcome = publisher.publish(epoch, &readings, sources.left_out());
+                if end == End::Word {
+                    schedule.word(publisher.told() != told_before);
+                }
                 let ended = Instant::now();
                 let pause = schedule.after(outcome, ended - start, fastrand::f64());
                 let round = Round {
                     next: ended + pause,
                     after_auth_fault: ended + AUTH_PAUSE,
+                    listen_from: ended + schedule.before_word(),
                 };
                 round.wait(&mut sources, &mut watch, &mut wires).await
             }
@@ -151,6 +160,8 @@ async fn walk(
 enum End {
     /// It is time for another round.
     Due,
+    /// A source says that it has something else now.
+    Word,
     /// What is known may be another machine's.
     OtherMachine,
 }
@@ -158,6 +169,8 @@ enum End {
 struct Round {
     next: Instant,
     after_auth_fault: Instant,
+    /// When to wait for a source's word: later, after some that led to nothing.
+    listen_from: Instant,
 }
 
 impl Round {
@@ -165,6 +178,13 @@ impl Round {
     /// no use before the document, and must not hold it up.
     async fn wait(mut self, sources: &mut Sources, watch: &mut Watch, wires: &mut Wires) -> End {
         let before = wires.facts.borrow().clone();
+        // It holds nothing of the sources: these gather the facts meanwhile.
+        let change = sources.change();
+        let word = async {
+            sleep_until(self.listen_from).await;
+            change.await;
+        };
+        tokio::pin!(word);
         let gather = sources.facts(before);
         tokio::pin!(gather);
         let (mut gathering, mut listening) = (true, true);
@@ -172,6 +192,7 @@ impl Round {
             tokio::select! {
                 () = sleep_until(self.next) => return End::Due,
                 () = watch.changed() => return End::Due,
+                () = &mut word => return End::Word,
                 Ok(()) = wires.restores.changed() => return End::OtherMachine,
                 nudge = wires.nudges.recv(), if listening => match nudge {
                     Some(Nudge::Reload) => return End::Due,

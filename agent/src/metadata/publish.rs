@@ -10,6 +10,7 @@ use super::decide::{Decision, Found, decide};
 use super::document::Document;
 use super::reading::{Reading, SourceFault};
 use super::schedule::Outcome;
+use super::sources::LeftOut;
 use crate::config::SourceName;
 use crate::explain::Explain;
 use crate::status::board::Slice;
@@ -22,6 +23,7 @@ pub(super) struct Publisher {
     epoch: u64,
     last_good: Option<Found>,
     last_fault: Option<SourceFault>,
+    told: u64,
 }
 
 impl Publisher {
@@ -32,12 +34,25 @@ impl Publisher {
             epoch: 0,
             last_good: None,
             last_fault: None,
+            told: 0,
         }
     }
 
+    /// Counts what has been put in force or taken back.
+    pub(super) fn told(&self) -> u64 {
+        self.told
+    }
+
     /// Puts in force what follows from a round that began in this epoch.
-    pub(super) fn publish(&mut self, epoch: u64, readings: &[(SourceName, Reading)]) -> Outcome {
+    pub(super) fn publish(
+        &mut self,
+        epoch: u64,
+        readings: &[(SourceName, Reading)],
+        left_out: &[LeftOut],
+    ) -> Outcome {
         self.epoch = epoch;
+        let left_out: Vec<_> = left_out.iter().map(show).collect();
+        self.slice.update(|slice| slice.left_out = left_out);
         match decide(self.last_good.as_ref(), readings) {
             Decision::Take(found, fault) => {
                 self.note(fault.as_ref());
@@ -81,7 +96,8 @@ impl Publisher {
         });
     }
 
-    fn tell(&self, document: Option<Arc<Document>>) {
+    fn tell(&mut self, document: Option<Arc<Document>>) {
+        self.told += 1;
         let epoch = self.epoch;
         self.out.send_replace(InForce { document, epoch });
     }
@@ -137,7 +153,9 @@ impl Publisher {
         // How a service can't be reached changes with the weather.
         let silent = |fault: Option<&SourceFault>| fault.is_some_and(SourceFault::is_unreachable);
         let before = self.last_fault.as_ref();
-        if before == fault || silent(before) && silent(fault) {
+        // For how long a service wants to be left alone is no news.
+        let same = before.map(ToString::to_string) == fault.map(ToString::to_string);
+        if same || silent(before) && silent(fault) {
             return;
         }
         self.last_fault = fault.cloned();
@@ -149,5 +167,12 @@ impl Publisher {
             Some(fault) => warn!(code = fault.code(), "metadata: {fault}"),
             None => info!("the metadata is without fault again"),
         }
+    }
+}
+
+fn show(left_out: &LeftOut) -> model::LeftOut {
+    model::LeftOut {
+        source: left_out.name.as_str().to_owned(),
+        reason: left_out.reason.clone(),
     }
 }

@@ -1,6 +1,7 @@
 //! What one look at one source yields.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -109,6 +110,16 @@ pub enum SourceFault {
         url: String,
         /// The status.
         status: u16,
+        /// For how long the service wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// The service points somewhere else; nobody went there.
+    #[error("{url} leads to {to}, and redirects are not followed")]
+    Redirected {
+        /// What was asked for.
+        url: String,
+        /// Where it led.
+        to: String,
     },
     /// There is more than any document has.
     #[error("{place} is larger than {LIMIT} bytes, and was not read to the end")]
@@ -141,6 +152,20 @@ impl SourceFault {
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
+
+    /// For how long the service wants to be left alone.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            Self::Unreachable { .. }
+            | Self::Unfinished { .. }
+            | Self::Redirected { .. }
+            | Self::TooLarge { .. }
+            | Self::Invalid { .. }
+            | Self::Unreadable { .. } => None,
+        }
+    }
 }
 
 impl Explain for SourceFault {
@@ -148,7 +173,13 @@ impl Explain for SourceFault {
         match self {
             Self::Unreachable { .. } => "metadata-unreachable",
             Self::Unfinished { .. } => "metadata-unfinished",
-            Self::Status { .. } => "metadata-http",
+            Self::Status { status, .. } => match status {
+                401 | 403 => "metadata-forbidden",
+                429 => "metadata-throttled",
+                500..=599 => "metadata-server-error",
+                _ => "metadata-http",
+            },
+            Self::Redirected { .. } => "metadata-redirected",
             Self::TooLarge { .. } => "metadata-too-large",
             Self::Invalid { fault, .. } => fault.code(),
             Self::Unreadable { .. } => "input-unreadable",
@@ -157,15 +188,17 @@ impl Explain for SourceFault {
 
     fn advice(&self) -> String {
         match self {
-            Self::Unreachable { .. } => "Where there is no metadata service this is normal: leave \
-                 openstack and ec2 out of [metadata] sources. Where there is one, check the route \
+            Self::Unreachable { .. } => "Where there is no metadata service this is normal: set \
+                 [metadata] sources to those that there are. Where there is one, check the route \
                  to it and [metadata] url."
                 .to_owned(),
             Self::Unfinished { .. } => "Look at the log of the metadata service: it accepts \
                  connections and does not serve them."
                 .to_owned(),
-            Self::Status { .. } => "Look at the log of the metadata service; if it is not of this \
-                 kind, leave this source out of [metadata] sources."
+            Self::Status { status, .. } => status_advice(*status).to_owned(),
+            Self::Redirected { .. } => "Whoever is there would be sent what is meant for the \
+                 service, and could answer with a document. If it is right, put that address into \
+                 [metadata] url or document_url."
                 .to_owned(),
             Self::TooLarge { place } => {
                 format!("Look at what is served at {place}: a document has a few thousand bytes.")
@@ -175,6 +208,28 @@ impl Explain for SourceFault {
                 "Check with `ls -lL {place}` that it is a regular file; if only root may read it, \
                  vmagent-inputs.socket has to be running: `systemctl start vmagent-inputs.socket`."
             ),
+        }
+    }
+}
+
+fn status_advice(status: u16) -> &'static str {
+    match status {
+        401 | 403 => {
+            "The service is there and refuses this machine: see whether the cloud has it switched \
+             off for this machine (EC2: the metadata options; GCE: the project's settings), and \
+             whether a proxy or a container network stands in between."
+        }
+        429 => {
+            "The service is asked more often than it likes, most likely by other programs of this \
+             machine too. It is left alone for as long as it says."
+        }
+        500..=599 => {
+            "The service has a fault of its own: look at its log, or the status page of the cloud. \
+             It is asked again by itself."
+        }
+        _ => {
+            "Look at the log of the metadata service; if it is not of this kind, leave this source \
+             out of [metadata] sources."
         }
     }
 }

@@ -19,11 +19,16 @@ pub(super) enum Outcome {
     Failed,
 }
 
+/// The longest that a source's word is not listened to, after some that led to nothing.
+const DEAF: u64 = 60;
+
 /// The failures in a row, and whether there ever was a document.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Schedule {
     failures: u32,
     ever_found: bool,
+    /// Words of sources in a row that led to nothing.
+    hollow: u32,
 }
 
 impl Schedule {
@@ -50,11 +55,34 @@ impl Schedule {
         plain.mul_f64(0.75 + chance.clamp(0.0, 1.0) / 2.0)
     }
 
+    /// A source said that it has something else, and there was something else, or there was not.
+    pub(super) fn word(&mut self, was_true: bool) {
+        self.hollow = if was_true {
+            0
+        } else {
+            self.hollow.saturating_add(1)
+        };
+    }
+
+    /// For how long not to listen to the next word: one that says so all the time would have the
+    /// sources read all the time.
+    pub(super) fn before_word(&self) -> Duration {
+        match self.hollow {
+            0 => Duration::ZERO,
+            count => doubled(1, count, DEAF),
+        }
+    }
+
     /// `first` seconds after the first failure in a row, twice as long after each, up to `cap`.
     fn doubled(&self, first: u64, cap: u64) -> Duration {
-        let factor = 1_u64 << self.failures.saturating_sub(1).min(16);
-        Duration::from_secs(first.saturating_mul(factor).min(cap))
+        doubled(first, self.failures, cap)
     }
+}
+
+/// `first` seconds for a count of one, twice as long for each more, up to `cap`.
+fn doubled(first: u64, count: u32, cap: u64) -> Duration {
+    let factor = 1_u64 << count.saturating_sub(1).min(16);
+    Duration::from_secs(first.saturating_mul(factor).min(cap))
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! The task as a whole, on files and a service of its own.
 
+mod live;
+
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::SourceName;
+use crate::config::{HttpUrl, SourceName};
 use crate::metadata::fixtures::{Directory, Say, Server, document, yaml};
 use crate::status::board::Board;
 use crate::status::model::{Metadata, MetadataState};
@@ -34,8 +36,8 @@ impl Drop for Running {
 impl Running {
     fn new(directory: Directory, url: &str, order: &[SourceName]) -> Self {
         let config = Config {
-            sources: order.to_vec(),
-            url: url.to_owned(),
+            sources: Some(order.to_vec()),
+            url: HttpUrl::parse(url).unwrap(),
             file: directory.path().join(FILE),
             ..Config::default()
         };
@@ -89,6 +91,15 @@ impl Running {
     async fn nudge(&self, nudge: Nudge) {
         self.nudges.send(nudge).await.unwrap();
     }
+}
+
+async fn eventually(condition: impl Fn() -> bool) {
+    let holds = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, holds).await.expect("never so");
 }
 
 fn fault(metadata: &Metadata) -> &str {
@@ -189,7 +200,7 @@ async fn a_failing_service_keeps_the_document_and_an_answer_without_one_takes_it
     let failed = running
         .until(|now| now.state == MetadataState::Failed)
         .await;
-    assert_eq!(fault(&failed), "metadata-http");
+    assert_eq!(fault(&failed), "metadata-server-error");
     assert_eq!(failed.source.as_deref(), Some("openstack"));
     assert!(running.documents.borrow().document.is_some());
     state.store(2, Ordering::Relaxed);
@@ -240,10 +251,11 @@ async fn the_facts_follow_the_document() {
     let mut running = Running::new(Directory::new(), &server.url, &[SourceName::Openstack]);
     let known = running
         .facts
-        .wait_for(|facts| facts.public_address.is_some());
+        .wait_for(|facts| facts.public != PublicAddress::Unknown);
     let facts = timeout(LONG, known).await.unwrap().unwrap().clone();
     assert_eq!(facts.instance_id.as_deref(), Some("1-2-3"));
-    assert_eq!(facts.public_address, Some("198.51.100.7".parse().unwrap()));
+    let own = PublicAddress::Own("198.51.100.7".parse().unwrap());
+    assert_eq!(facts.public, own);
 }
 
 #[tokio::test]
@@ -252,13 +264,7 @@ async fn a_slow_service_does_not_hold_up_a_file_that_appears() {
     let order = [SourceName::File, SourceName::Openstack];
     let mut running = Running::new(Directory::new(), &server.url, &order);
     // The walk has gone past the file, and hangs in the service.
-    timeout(LONG, async {
-        while server.requests().is_empty() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
+    eventually(|| !server.requests().is_empty()).await;
     running.directory.write(FILE, yaml(1));
     let started = Instant::now();
     running.until_port(1).await;
@@ -282,7 +288,7 @@ async fn after_a_restore_nothing_of_before_is_kept_not_even_over_a_failure() {
     let failed = running
         .until(|now| now.state == MetadataState::Failed)
         .await;
-    assert_eq!(fault(&failed), "metadata-http");
+    assert_eq!(fault(&failed), "metadata-server-error");
     assert_eq!(failed.source, None);
     // Soon after the service is back; and what it says now is of this epoch.
     state.store(2, Ordering::Relaxed);

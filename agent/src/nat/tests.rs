@@ -145,7 +145,7 @@ tun0\t00000000\t00000000\t0001\t0\t0\t0\t00000080\t0\t0\t0
 
 #[test]
 fn the_kernel_is_asked_without_fail() {
-    let inputs = read_inputs(None);
+    let inputs = read_inputs(PublicAddress::Unknown);
     assert!(
         inputs
             .addresses

@@ -166,6 +166,7 @@ fn blank(sshd: &str) -> Status {
             source: None,
             fetched_at: None,
             warnings: Vec::new(),
+            left_out: Vec::new(),
             fault: None,
         },
         nat: Nat {

@@ -203,8 +203,20 @@ pub struct Metadata {
     pub fetched_at: Option<Timestamp>,
     /// What the document says that is not understood, key by key.
     pub warnings: Vec<String>,
+    /// Sources that are not asked.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
     /// Why the last round failed.
     pub fault: Option<Fault>,
+}
+
+/// A source that is not asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its name.
+    pub source: String,
+    /// Why it can't have anything.
+    pub reason: String,
 }
 
 /// The states of the metadata.

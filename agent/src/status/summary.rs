@@ -5,10 +5,14 @@ use std::net::IpAddr;
 use super::model::{BridgeState, Health, MetadataState, Status, TunnelState, WayIn};
 
 /// Faults of a metadata service that may simply not be one for us: another cloud's, or none.
-const NO_SERVICE: [&str; 3] = [
+const NO_SERVICE: [&str; 7] = [
     "metadata-unreachable",
     "metadata-unfinished",
     "metadata-http",
+    "metadata-forbidden",
+    "metadata-throttled",
+    "metadata-server-error",
+    "metadata-redirected",
 ];
 
 /// The sum: what should be up and is not, then what has not been tried yet.

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::SourceName::{CloudInit, Credential, Ec2, File, Openstack};
+use crate::config::SourceName::{Credential, Ec2, File};
 use crate::metadata::document::Carrier;
 use crate::metadata::fixtures;
 
@@ -28,8 +28,11 @@ fn unreachable() -> SourceFault {
 }
 
 fn status() -> SourceFault {
-    let (url, status) = ("http://x".to_owned(), 500);
-    SourceFault::Status { url, status }
+    SourceFault::Status {
+        url: "http://x".to_owned(),
+        status: 500,
+        retry_after: None,
+    }
 }
 
 fn empty() -> Reading {
@@ -164,7 +167,7 @@ fn any_reading() -> impl Strategy<Value = Reading> {
 
 /// A round as `walk` makes it: in order, up to the first document.
 fn any_round() -> impl Strategy<Value = Vec<(SourceName, Reading)>> {
-    let names = [Credential, File, CloudInit, Openstack, Ec2];
+    let names = SourceName::ALL;
     proptest::collection::vec(any_reading(), names.len()).prop_map(move |readings| {
         let mut round = Vec::new();
         for (name, reading) in names.into_iter().zip(readings) {
@@ -207,7 +210,7 @@ proptest! {
 
     #[test]
     fn when_all_have_none_none_is_in_force(
-        empties in proptest::collection::vec(any::<bool>(), 5),
+        empties in proptest::collection::vec(any::<bool>(), SourceName::ALL.len()),
         source in prop::option::of(prop::sample::select(SourceName::ALL.to_vec())),
     ) {
         let readings = empties.iter().map(|is| if *is { empty() } else { Reading::Absent });

@@ -35,6 +35,11 @@ impl DocumentFault {
             advice: advice.to_owned(),
         }
     }
+
+    /// The fault of an answer that services give as a JSON object.
+    pub(in crate::metadata) fn no_object() -> Self {
+        Self::Syntax("found something that is not a JSON object".to_owned())
+    }
 }
 
 impl Explain for DocumentFault {

@@ -41,6 +41,20 @@ fn a_service_that_is_lost_is_asked_at_leisure() {
     assert_eq!(pauses(&mut schedule, Outcome::Failed, OLD, 1), [5]);
 }
 
+#[test]
+fn a_source_that_gives_its_word_for_nothing_is_heard_less_and_less() {
+    let mut schedule = Schedule::default();
+    assert_eq!(schedule.before_word(), Duration::ZERO);
+    let mut deaf = || {
+        schedule.word(false);
+        schedule.before_word().as_secs()
+    };
+    let pauses: Vec<_> = (0..9).map(|_| deaf()).collect();
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    schedule.word(true);
+    assert_eq!(schedule.before_word(), Duration::ZERO);
+}
+
 proptest! {
     #[test]
     fn no_pause_is_shorter_than_a_blink_or_longer_than_seven_minutes(

@@ -1,8 +1,10 @@
 //! Sources on this machine: a credential, a file of our own, and what cloud-init has merged.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::config::SourceName;
+use super::facts::is_id;
+use super::{Later, Round, Source};
 use crate::metadata::content::{Content, read_bounded, shown, unreadable};
 use crate::metadata::document::Carrier;
 use crate::metadata::inputs::{self, Delivered};
@@ -27,7 +29,7 @@ const INSTANCE_ID: &str = "/var/lib/cloud/data/instance-id";
 /// Where the local sources are looked for.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// Above the fixed paths of cloud-init: `/`.
+    /// Above the fixed paths of cloud-init and the kernel: `/`.
     pub root: PathBuf,
     /// `$CREDENTIALS_DIRECTORY`, where systemd set one.
     pub credentials: Option<PathBuf>,
@@ -45,6 +47,11 @@ impl Places {
             inputs: PathBuf::from(inputs::SOCKET),
         }
     }
+
+    /// Where a fixed path is.
+    pub(in crate::metadata) fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
 }
 
 #[derive(Debug)]
@@ -54,26 +61,18 @@ pub(super) struct Files {
 }
 
 /// One pull for all files of a round.
-type Pulled = Option<Result<Delivered, String>>;
+pub(super) type Pulled = Option<Result<Delivered, String>>;
 
 impl Files {
     pub(super) fn new(places: Places, file: PathBuf) -> Self {
         Self { places, file }
     }
 
-    pub(super) fn watched(&self, order: &[SourceName]) -> Vec<PathBuf> {
-        let mut files = Vec::new();
-        if order.contains(&SourceName::File) {
-            files.push(self.file.clone());
-        }
-        if order.contains(&SourceName::CloudInit) {
-            files.push(self.at(COMBINED));
-            files.extend(PARTS.map(|path| self.at(path)));
-        }
-        files
+    pub(super) fn places(&self) -> &Places {
+        &self.places
     }
 
-    pub(super) fn credential(&self) -> Reading {
+    fn credential(&self) -> Reading {
         let Some(directory) = &self.places.credentials else {
             return Reading::Absent;
         };
@@ -87,7 +86,7 @@ impl Files {
         }
     }
 
-    pub(super) async fn file(&self, pulled: &mut Pulled) -> Reading {
+    async fn file(&self, pulled: &mut Pulled) -> Reading {
         match self.read(&self.file, pulled).await {
             Ok(Some(bytes)) => Reading::of(&shown(&self.file), &bytes, Carrier::Own),
             Ok(None) => Reading::Absent,
@@ -95,7 +94,7 @@ impl Files {
         }
     }
 
-    pub(super) async fn cloud_init(&self, pulled: &mut Pulled) -> Reading {
+    async fn cloud_init(&self, pulled: &mut Pulled) -> Reading {
         let combined = self.at(COMBINED);
         match self.read(&combined, pulled).await {
             Ok(Some(bytes)) => return Reading::of(&shown(&combined), &bytes, Carrier::Shared),
@@ -121,7 +120,7 @@ impl Files {
         };
         let id = std::str::from_utf8(&bytes).ok()?.trim();
         // What cloud-init writes while it does not know.
-        (super::is_id(id) && id != "NO_PREVIOUS_INSTANCE_ID").then(|| id.to_owned())
+        (is_id(id) && id != "NO_PREVIOUS_INSTANCE_ID").then(|| id.to_owned())
     }
 
     /// Reads a file, through the socket of `vmagent inputs` if only root may read it.
@@ -157,6 +156,46 @@ impl Files {
     }
 
     fn at(&self, path: &str) -> PathBuf {
-        self.places.root.join(path.trim_start_matches('/'))
+        self.places.at(path)
+    }
+}
+
+/// A systemd credential.
+#[derive(Debug)]
+pub(super) struct Credential(pub(super) Arc<Files>);
+
+impl Source for Credential {
+    fn read<'a>(&'a mut self, _: &'a mut Round) -> Later<'a, Reading> {
+        Box::pin(async { self.0.credential() })
+    }
+}
+
+/// A file of our own.
+#[derive(Debug)]
+pub(super) struct File(pub(super) Arc<Files>);
+
+impl Source for File {
+    fn read<'a>(&'a mut self, round: &'a mut Round) -> Later<'a, Reading> {
+        Box::pin(self.0.file(&mut round.pulled))
+    }
+
+    fn watched(&self) -> Vec<PathBuf> {
+        vec![self.0.file.clone()]
+    }
+}
+
+/// What cloud-init has merged.
+#[derive(Debug)]
+pub(super) struct CloudInit(pub(super) Arc<Files>);
+
+impl Source for CloudInit {
+    fn read<'a>(&'a mut self, round: &'a mut Round) -> Later<'a, Reading> {
+        Box::pin(self.0.cloud_init(&mut round.pulled))
+    }
+
+    fn watched(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.0.at(COMBINED)];
+        files.extend(PARTS.map(|path| self.0.at(path)));
+        files
     }
 }

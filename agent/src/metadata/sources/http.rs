@@ -1,10 +1,17 @@
 //! GET and PUT with bounds: on the time, on the size, and on where they lead.
+//!
+//! No proxy stands between: a link-local address means another machine to it, and any proxy would
+//! see the private key.
+
+mod retry_after;
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use reqwest::{Method, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::{Method, Response, StatusCode, redirect};
 
+use crate::config::HttpUrl;
 use crate::metadata::reading::{LIMIT, Secret, SourceFault, append};
 
 /// How long a connection may take. The service is one hop away.
@@ -13,71 +20,160 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// How long a whole exchange may take, the connection and the last byte of the body included.
 const WHOLE: Duration = Duration::from_secs(5);
 
+/// Names of headers and their values.
+pub(super) type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// What a service said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// 200, and its body.
-    Body(Secret),
-    /// It has no such thing: 404 or 410.
+    /// 200.
+    Page(Page),
+    /// It has no such thing: 404.
     None,
+    /// It has it no more, or not now: 410.
+    Gone,
+    /// 304, to a condition.
+    Unchanged,
     /// 401: the token is not good.
     Unauthorized,
 }
 
+/// A body, and the headers that came with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) body: Secret,
+    headers: HeaderMap,
+}
+
+impl Page {
+    /// The value of a header that is plain text.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body as one line of text.
+    pub(super) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap_or_default().trim()
+    }
+}
+
 /// A client of the service at one address. What TLS needs is set up for each request: it is much,
 /// and rounds are minutes apart.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Http {
-    base: String,
+    base: HttpUrl,
 }
 
 impl Http {
-    /// A client for `base`, an address without a slash at the end.
-    pub(super) fn new(base: String) -> Self {
-        Self { base }
+    pub(super) fn new(base: &HttpUrl) -> Self {
+        Self { base: base.clone() }
     }
 
+    fn client(&self) -> reqwest::Result<reqwest::Client> {
+        let mut client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT)
+            // Nothing is kept open in between.
+            .pool_max_idle_per_host(0);
+        if let Some(interface) = self.base.interface() {
+            // The URLs of the library have no zones. Bound to the interface, a socket needs none;
+            // since Linux 5.7 that is no privilege.
+            client = client.interface(interface);
+        }
+        client.build()
+    }
+
+    /// The address of the service.
+    pub(super) fn base(&self) -> &str {
+        self.base.as_str()
+    }
+
+    /// The URL of something there, as people may see it: a query may be a password.
     pub(super) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
+        let url = self.full(path);
+        match url.split_once('?') {
+            Some((url, _)) => url.to_owned(),
+            None => url,
+        }
+    }
+
+    /// The base alone is as a person wrote it: a slash at its end may matter there.
+    fn full(&self, path: &str) -> String {
+        match path {
+            "" => self.base().to_owned(),
+            path => format!("{}{path}", self.base().trim_end_matches('/')),
+        }
     }
 
     pub(super) async fn get(
         &self,
         path: &str,
-        header: Option<(&str, &str)>,
+        headers: Headers<'_>,
     ) -> Result<Answer, SourceFault> {
-        self.exchange(Method::GET, path, header).await
+        self.exchange(Method::GET, path, headers, WHOLE).await
+    }
+
+    /// [`Http::get`] of a service that answers when it has something to say.
+    pub(super) async fn get_within(
+        &self,
+        limit: Duration,
+        path: &str,
+        headers: Headers<'_>,
+    ) -> Result<Answer, SourceFault> {
+        self.exchange(Method::GET, path, headers, limit).await
     }
 
     pub(super) async fn put(
         &self,
         path: &str,
-        header: (&str, &str),
+        headers: Headers<'_>,
     ) -> Result<Answer, SourceFault> {
-        self.exchange(Method::PUT, path, Some(header)).await
+        self.exchange(Method::PUT, path, headers, WHOLE).await
+    }
+
+    /// [`Http::get`] of a service without tokens and conditions.
+    pub(super) async fn page(
+        &self,
+        path: &str,
+        headers: Headers<'_>,
+    ) -> Result<Option<Page>, SourceFault> {
+        let status = match self.get(path, headers).await? {
+            Answer::Page(page) => return Ok(Some(page)),
+            Answer::None | Answer::Gone => return Ok(None),
+            Answer::Unchanged => StatusCode::NOT_MODIFIED,
+            Answer::Unauthorized => StatusCode::UNAUTHORIZED,
+        };
+        Err(self.unexpected(path, status.as_u16()))
+    }
+
+    /// The fault of a status that can't be.
+    pub(super) fn unexpected(&self, path: &str, status: u16) -> SourceFault {
+        SourceFault::Status {
+            url: self.url(path),
+            status,
+            retry_after: None,
+        }
     }
 
     async fn exchange(
         &self,
         method: Method,
         path: &str,
-        header: Option<(&str, &str)>,
+        headers: Headers<'_>,
+        limit: Duration,
     ) -> Result<Answer, SourceFault> {
-        let url = self.url(path);
-        let client = client().map_err(|error| SourceFault::Unreachable {
-            url: url.clone(),
-            problem: causes(&error),
+        let shown = self.url(path);
+        let client = self.client().map_err(|error| SourceFault::Unreachable {
+            url: shown.clone(),
+            problem: deepest(&error),
         })?;
-        let mut request = client.request(method, &url);
-        if let Some((name, value)) = header {
-            request = request.header(name, value);
+        let mut request = client.request(method, self.full(path)).timeout(limit);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
-        self.answer(request, url).await
-    }
-
-    async fn answer(&self, request: RequestBuilder, url: String) -> Result<Answer, SourceFault> {
         let failed = |error: reqwest::Error| {
-            let (url, problem) = (url.clone(), causes(&error));
+            let (url, problem) = (shown.clone(), problem(&error, limit));
             if error.is_connect() {
                 SourceFault::Unreachable { url, problem }
             } else {
@@ -87,49 +183,56 @@ impl Http {
         let mut response = request.send().await.map_err(failed)?;
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Answer::None),
+            StatusCode::NOT_FOUND => return Ok(Answer::None),
+            StatusCode::GONE => return Ok(Answer::Gone),
+            StatusCode::NOT_MODIFIED => return Ok(Answer::Unchanged),
             StatusCode::UNAUTHORIZED => return Ok(Answer::Unauthorized),
-            other => {
-                let status = other.as_u16();
-                return Err(SourceFault::Status { url, status });
-            }
+            _ => return Err(refusal(shown, &response)),
         }
-        let announced = announced(&response);
+        if response.content_length().unwrap_or(0) > LIMIT as u64 {
+            return Err(SourceFault::TooLarge { place: shown });
+        }
         let mut body = Secret::default();
-        if announced > LIMIT as u64 {
-            return Err(SourceFault::TooLarge { place: url });
-        }
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if !append(&mut body, &chunk, LIMIT) {
-                return Err(SourceFault::TooLarge { place: url });
+                return Err(SourceFault::TooLarge { place: shown });
             }
         }
-        Ok(Answer::Body(body))
+        Ok(Answer::Page(Page {
+            body,
+            headers: std::mem::take(response.headers_mut()),
+        }))
     }
 }
 
-fn client() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        // A proxy from the environment would see the private key.
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .connect_timeout(CONNECT)
-        .timeout(WHOLE)
-        // Nothing is kept open in between.
-        .pool_max_idle_per_host(0)
-        .build()
+/// The fault of a status that is no answer.
+fn refusal(url: String, response: &Response) -> SourceFault {
+    let header = |name| response.headers().get(name)?.to_str().ok();
+    let status = response.status();
+    match header(LOCATION) {
+        Some(to) if status.is_redirection() => SourceFault::Redirected {
+            url,
+            to: to.chars().take(200).collect(),
+        },
+        _ => SourceFault::Status {
+            url,
+            status: status.as_u16(),
+            retry_after: header(RETRY_AFTER)
+                .and_then(|value| retry_after::parse(value, header(DATE), SystemTime::now())),
+        },
+    }
 }
 
-fn announced(response: &Response) -> u64 {
-    response.content_length().unwrap_or(0)
-}
-
-/// The causes of an error, joined; the first alone says only that something went wrong.
-fn causes(error: &reqwest::Error) -> String {
+fn problem(error: &reqwest::Error, limit: Duration) -> String {
     if error.is_timeout() {
-        let limit = if error.is_connect() { CONNECT } else { WHOLE };
+        let limit = if error.is_connect() { CONNECT } else { limit };
         return format!("no answer within {} s", limit.as_secs());
     }
+    deepest(error)
+}
+
+/// The last of an error's causes; the first says only that something went wrong.
+fn deepest(error: &reqwest::Error) -> String {
     let mut deepest: &dyn Error = error;
     while let Some(source) = deepest.source() {
         deepest = source;

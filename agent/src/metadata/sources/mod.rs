@@ -1,160 +1,252 @@
 //! The places that may hold a document, and how each is read.
+//!
+//! One file for each, and the closed set is [`SourceName`]. To add one:
+//!
+//! 1. its name to [`SourceName`], at its place in the order;
+//! 2. a file here that implements [`Source`]: `hetzner.rs` is the shortest with all of it;
+//! 3. a line in [`Blueprint::make`];
+//! 4. if it is a cloud's, how that cloud is known: `../platform.rs`.
+//!
+//! Nothing else knows one source from another.
 
+mod azure;
+mod digitalocean;
 mod ec2;
+mod facts;
 mod files;
+mod gce;
+mod hetzner;
 mod http;
+mod mmds;
 mod openstack;
+mod source;
+mod token;
+mod url;
 
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use tokio::time::Instant;
+use tracing::info;
+
+use super::platform::{self, Guess};
 use super::reading::{Reading, SourceFault};
 use crate::config::{Config, SourceName};
 
+use files::Files;
+use http::Http;
+
+pub use facts::{Facts, Identity, PublicAddress};
 pub use files::Places;
+use source::{Blueprint, Later, Round, Source};
 
-/// What the metadata says of this guest beside the document. Best effort.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// The address under which others reach this guest, where the cloud names one.
-    pub public_address: Option<IpAddr>,
-    /// The cloud's name for this guest.
-    pub instance_id: Option<String>,
-    /// Who calls it how.
-    pub identity: Identity,
-}
-
-/// The names of this guest, by who said them: they need not agree with one another.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Identity {
-    cloud_init: Option<String>,
-    service: Option<String>,
-}
-
-impl Identity {
-    /// Whether one of them says something else than before, as on a clone.
-    #[must_use]
-    pub fn differs(&self, later: &Self) -> bool {
-        let differ = |one: &Option<String>, other: &Option<String>| {
-            one.is_some() && other.is_some() && one != other
-        };
-        differ(&self.cloud_init, &later.cloud_init) || differ(&self.service, &later.service)
-    }
+/// A source that is not asked, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    pub(super) name: SourceName,
+    pub(super) reason: String,
 }
 
 /// All sources of one configuration, with what they remember between two rounds.
 #[derive(Debug)]
 pub(super) struct Sources {
-    order: Vec<SourceName>,
-    files: files::Files,
-    http: http::Http,
-    ec2: ec2::Session,
+    blueprint: Blueprint,
+    /// Named by the configuration: asked whatever the platform is.
+    named: bool,
+    all: Vec<(SourceName, Box<dyn Source>)>,
+    left_out: Vec<LeftOut>,
+    /// Had a document once: no guess takes away what is known to be there.
+    proven: BTreeSet<SourceName>,
+    /// How many of those that are not left out the last round asked.
+    asked: usize,
+    /// Services that want to be left alone until then, and what they said.
+    resting: BTreeMap<String, (Instant, SourceFault)>,
 }
 
 impl Sources {
     pub(super) fn new(config: &Config, places: Places) -> Self {
+        let blueprint = Blueprint {
+            files: Arc::new(Files::new(places, config.file.clone())),
+            cloud: Http::new(&config.url),
+            document: config.document_url.as_ref().map(Http::new),
+        };
+        let order = config.sources.as_deref().unwrap_or(&SourceName::ALL);
+        let made = |name: &SourceName| Some((*name, blueprint.make(*name)?));
         Self {
-            order: config.sources.clone(),
-            files: files::Files::new(places, config.file.clone()),
-            http: http::Http::new(config.url.clone()),
-            ec2: ec2::Session::default(),
+            named: config.sources.is_some(),
+            all: order.iter().filter_map(made).collect(),
+            blueprint,
+            left_out: Vec::new(),
+            proven: BTreeSet::new(),
+            asked: 0,
+            resting: BTreeMap::new(),
         }
     }
 
     /// Files whose appearance, change or removal calls for a new round.
-    pub(super) fn watched(&self) -> Vec<std::path::PathBuf> {
-        self.files.watched(&self.order)
+    pub(super) fn watched(&self) -> Vec<PathBuf> {
+        let watched = self.all.iter().map(|(_, source)| source.watched());
+        watched.flatten().collect()
+    }
+
+    /// Those that this platform can't have, as of the last round.
+    pub(super) fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
     }
 
     /// Asks one source after the other, up to the first that has a document.
     ///
     /// May be dropped at any point: what is remembered changes only with a whole answer.
     pub(super) async fn walk(&mut self) -> Vec<(SourceName, Reading)> {
-        let mut pulled = None;
-        let mut unreachable: Option<SourceFault> = None;
+        self.look_around();
+        let mut round = Round::default();
+        // What kept one source from a service keeps the others from it.
+        let mut closed = BTreeMap::new();
+        self.resting.retain(|_, (until, _)| *until > Instant::now());
+        for (service, (_, fault)) in &self.resting {
+            closed.insert(service.clone(), fault.clone());
+        }
         let mut readings = Vec::new();
-        for &name in &self.order {
-            // They share one address: what kept the first from it keeps the others from it.
-            let reading = match (&unreachable, is_http(name)) {
-                (Some(fault), true) => Reading::Failed(fault.clone()),
-                _ => match name {
-                    SourceName::Credential => self.files.credential(),
-                    SourceName::File => self.files.file(&mut pulled).await,
-                    SourceName::CloudInit => self.files.cloud_init(&mut pulled).await,
-                    SourceName::Openstack => openstack::read(&self.http).await,
-                    SourceName::Ec2 => self.ec2.read(&self.http).await,
-                },
+        self.asked = 0;
+        for (name, source) in asked(&mut self.all, &self.left_out) {
+            let service = source.service().map(|http| http.base().to_owned());
+            let closed_by = service.as_ref().and_then(|service| closed.get(service));
+            let reading = match closed_by {
+                Some(fault) => Reading::Failed(SourceFault::clone(fault)),
+                None => source.read(&mut round).await,
             };
-            if let Reading::Failed(fault) = &reading
-                && fault.is_unreachable()
+            if let (Reading::Failed(fault), Some(service)) = (&reading, service)
+                && !closed.contains_key(&service)
             {
-                unreachable = Some(fault.clone());
+                rest(&mut self.resting, &service, fault);
+                if fault.is_unreachable() || fault.retry_after().is_some() {
+                    closed.insert(service, fault.clone());
+                }
             }
+            self.asked += 1;
             let found = matches!(reading, Reading::Found(_));
             readings.push((name, reading));
             if found {
+                self.proven.insert(name);
                 break;
             }
         }
         readings
     }
 
+    /// Ends once one of those that the last round asked may have something else to say; never
+    /// where none can tell. It holds nothing of the sources, which may be asked meanwhile.
+    pub(super) fn change(&mut self) -> impl Future<Output = ()> + Send + 'static {
+        let resting = &self.resting;
+        let mut asked = asked(&mut self.all, &self.left_out).take(self.asked);
+        let change = asked.find_map(|(_, source)| {
+            let rests = source
+                .service()
+                .is_some_and(|http| resting.contains_key(http.base()));
+            source.change().filter(|_| !rests)
+        });
+        async move {
+            match change {
+                Some(change) => change.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Forgets what it remembers of services: they may be others now.
     pub(super) fn forget(&mut self) {
-        self.ec2 = ec2::Session::default();
+        for (name, source) in &mut self.all {
+            if let Some(fresh) = self.blueprint.make(*name) {
+                *source = fresh;
+            }
+        }
+        self.resting.clear();
+        self.asked = 0;
     }
 
     /// Asks what is known of this guest; `before` stands for a service that does not answer.
     pub(super) async fn facts(&mut self, before: Facts) -> Facts {
         let mut facts = before;
-        if let Some(id) = self.files.instance_id() {
-            facts.identity.cloud_init = Some(id);
+        if let Some(id) = self.blueprint.files.instance_id() {
+            facts.identity.note(SourceName::CloudInit, id);
         }
-        for &name in &self.order {
-            let answer = match name {
-                SourceName::Openstack => openstack::facts(&self.http).await,
-                SourceName::Ec2 => self.ec2.facts(&self.http).await,
-                SourceName::Credential | SourceName::File | SourceName::CloudInit => continue,
-            };
-            match answer {
-                Ok(Some(found)) => {
-                    facts.public_address = found.public_address;
-                    facts.identity.service = found.instance_id.or(facts.identity.service);
+        let mut public = Some(PublicAddress::Unknown);
+        for (name, source) in asked(&mut self.all, &self.left_out) {
+            let rests = |http: &Http| self.resting.contains_key(http.base());
+            if source.service().is_some_and(rests) {
+                public = None;
+                break;
+            }
+            match source.facts().await {
+                Ok(Some(said)) => {
+                    if let Some(id) = said.instance_id {
+                        facts.identity.note(name, id);
+                    }
+                    if said.public != PublicAddress::Unknown {
+                        public = Some(said.public);
+                        break;
+                    }
+                }
+                Ok(None) => {}
+                Err(fault) => {
+                    if let Some(http) = source.service() {
+                        rest(&mut self.resting, http.base(), &fault);
+                    }
+                    public = None;
                     break;
                 }
-                Ok(None) => facts.public_address = None,
-                Err(_) => break,
             }
         }
-        let Identity {
-            cloud_init,
-            service,
-        } = &facts.identity;
-        facts.instance_id = cloud_init.clone().or_else(|| service.clone());
+        facts.public = public.unwrap_or(facts.public);
+        facts.instance_id = facts.identity.name();
         facts
     }
-}
 
-fn is_http(name: SourceName) -> bool {
-    match name {
-        SourceName::Openstack | SourceName::Ec2 => true,
-        SourceName::Credential | SourceName::File | SourceName::CloudInit => false,
+    /// Sees what platform this is, unless the configuration knows better.
+    fn look_around(&mut self) {
+        if self.named {
+            return;
+        }
+        let guess = platform::guess(self.blueprint.files.places());
+        let left_out: Vec<_> = self
+            .all
+            .iter()
+            .filter(|(name, _)| !self.proven.contains(name))
+            .filter_map(|(name, _)| left_out(&guess, *name))
+            .collect();
+        if left_out != self.left_out {
+            info!(%guess, "what this machine is says which metadata services it can have");
+            self.left_out = left_out;
+        }
     }
 }
 
-/// Where both kinds of service name the address; 404 or nothing where there is none.
-const PUBLIC_IPV4: &str = "/latest/meta-data/public-ipv4";
-
-fn public_address(answer: http::Answer) -> Option<IpAddr> {
-    let http::Answer::Body(body) = answer else {
-        return None;
-    };
-    let address: IpAddr = std::str::from_utf8(&body).ok()?.trim().parse().ok()?;
-    (!address.is_unspecified()).then_some(address)
+/// Leaves a service alone for as long as it wants.
+fn rest(
+    resting: &mut BTreeMap<String, (Instant, SourceFault)>,
+    service: &str,
+    fault: &SourceFault,
+) {
+    if let Some(rest) = fault.retry_after() {
+        let until = Instant::now() + rest;
+        resting.insert(service.to_owned(), (until, fault.clone()));
+    }
 }
 
-/// Whether a text can be the name of a machine; it ends in logs and on terminals.
-fn is_id(text: &str) -> bool {
-    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+fn left_out(guess: &Guess, name: SourceName) -> Option<LeftOut> {
+    let reason = guess.excludes(name)?;
+    Some(LeftOut { name, reason })
+}
+
+/// The sources that are not left out.
+fn asked<'a>(
+    all: &'a mut [(SourceName, Box<dyn Source>)],
+    left_out: &'a [LeftOut],
+) -> impl Iterator<Item = (SourceName, &'a mut Box<dyn Source>)> {
+    all.iter_mut()
+        .filter(|(name, _)| left_out.iter().all(|left| left.name != *name))
+        .map(|(name, source)| (*name, source))
 }
 
 #[cfg(test)]

@@ -3,20 +3,65 @@
 
 use serde_json::Value;
 
+use super::facts::Said;
 use super::http::{Answer, Http};
-use super::{Facts, is_id, public_address};
+use super::{Later, Round, Source};
 use crate::metadata::document::{Carrier, DocumentFault, Parsed, find, tree};
 use crate::metadata::reading::{Reading, SourceFault};
 
 const VENDOR_DATA: &str = "/openstack/latest/vendor_data2.json";
 const META_DATA: &str = "/openstack/latest/meta_data.json";
 
-pub(super) async fn read(http: &Http) -> Reading {
-    match http.get(VENDOR_DATA, None).await {
-        Ok(Answer::Body(body)) => Reading::parsed(&http.url(VENDOR_DATA), vendor_data(&body)),
-        Ok(Answer::None) => Reading::Absent,
-        Ok(Answer::Unauthorized) => refused(http).into(),
-        Err(fault) => fault.into(),
+/// A floating IP; nothing where there is none.
+const PUBLIC_IPV4: &str = "/latest/meta-data/public-ipv4";
+
+#[derive(Debug)]
+pub(super) struct Openstack {
+    http: Http,
+    /// It has answered as OpenStack's does.
+    known: bool,
+}
+
+impl Openstack {
+    pub(super) fn new(http: Http) -> Self {
+        Self { http, known: false }
+    }
+
+    async fn look(&mut self) -> Result<Reading, SourceFault> {
+        match self.http.get(VENDOR_DATA, &[]).await? {
+            Answer::Page(page) => {
+                self.known = true;
+                let place = self.http.url(VENDOR_DATA);
+                Ok(Reading::parsed(&place, vendor_data(&page.body)))
+            }
+            Answer::None | Answer::Gone => Ok(Reading::Absent),
+            // It asks for a token, as EC2's and Firecracker's do: this is no OpenStack.
+            Answer::Unauthorized if !self.known => Ok(Reading::Absent),
+            Answer::Unauthorized => Err(self.http.unexpected(VENDOR_DATA, 401)),
+            Answer::Unchanged => Err(self.http.unexpected(VENDOR_DATA, 304)),
+        }
+    }
+}
+
+impl Source for Openstack {
+    fn read<'a>(&'a mut self, _: &'a mut Round) -> Later<'a, Reading> {
+        Box::pin(async { self.look().await.unwrap_or_else(Reading::Failed) })
+    }
+
+    fn facts(&mut self) -> Later<'_, Result<Option<Said>, SourceFault>> {
+        Box::pin(async {
+            let Answer::Page(page) = self.http.get(META_DATA, &[]).await? else {
+                return Ok(None);
+            };
+            let meta_data: Value = serde_json::from_slice(&page.body).unwrap_or_default();
+            let address = self.http.page(PUBLIC_IPV4, &[]).await?;
+            let address = address.as_ref().map(|page| page.text());
+            Ok(Some(Said::new(meta_data["uuid"].as_str(), address)))
+        })
+    }
+
+    fn service(&self) -> Option<&Http> {
+        Some(&self.http)
     }
 }
 
@@ -24,8 +69,7 @@ pub(super) async fn read(http: &Http) -> Reading {
 fn vendor_data(body: &[u8]) -> Result<Parsed, DocumentFault> {
     let tree = tree(body)?;
     let Value::Object(services) = &tree.0 else {
-        let problem = "found something that is not a JSON object".to_owned();
-        return Err(DocumentFault::Syntax(problem));
+        return Err(DocumentFault::no_object());
     };
     let whole = find(&tree.0, Carrier::Shared)?;
     if whole != Parsed::Missing {
@@ -40,22 +84,5 @@ fn vendor_data(body: &[u8]) -> Result<Parsed, DocumentFault> {
     Ok(Parsed::Missing)
 }
 
-pub(super) async fn facts(http: &Http) -> Result<Option<Facts>, SourceFault> {
-    let Answer::Body(body) = http.get(META_DATA, None).await? else {
-        return Ok(None);
-    };
-    let meta_data: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let id = meta_data["uuid"].as_str().filter(|id| is_id(id));
-    Ok(Some(Facts {
-        public_address: public_address(http.get(super::PUBLIC_IPV4, None).await?),
-        instance_id: id.map(str::to_owned),
-        ..Facts::default()
-    }))
-}
-
-fn refused(http: &Http) -> SourceFault {
-    SourceFault::Status {
-        url: http.url(VENDOR_DATA),
-        status: 401,
-    }
-}
+#[cfg(test)]
+mod tests;

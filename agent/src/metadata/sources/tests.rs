@@ -1,22 +1,32 @@
+mod clouds;
+mod walk;
+
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use nix::unistd::{Uid, setfsuid};
 use russh::keys::ssh_key::encoding::base64::{Base64, Encoding};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 
+use super::facts::Said;
 use super::*;
+use crate::config::HttpUrl;
 use crate::config::SourceName::{CloudInit, Credential, Ec2, File, Openstack};
 use crate::explain::Explain;
-use crate::metadata::fixtures::{Directory, Say, Server, document, json, yaml};
+use crate::metadata::fixtures::{Directory, Say, Server, document, json, pass, yaml};
 
 /// Nobody listens there.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
 fn sources(directory: &Directory, url: &str, order: &[SourceName]) -> Sources {
+    configured(directory, url, Some(order.to_vec()))
+}
+
+fn configured(directory: &Directory, url: &str, order: Option<Vec<SourceName>>) -> Sources {
     let config = Config {
-        sources: order.to_vec(),
-        url: url.to_owned(),
+        sources: order,
+        url: HttpUrl::parse(url).unwrap(),
         file: directory.path().join("etc/vmagent/tunnel.yaml"),
         ..Config::default()
     };
@@ -26,6 +36,11 @@ fn sources(directory: &Directory, url: &str, order: &[SourceName]) -> Sources {
         inputs: directory.path().join("inputs.sock"),
     };
     Sources::new(&config, places)
+}
+
+/// One look at a source.
+pub(super) async fn look(source: &mut dyn Source) -> Reading {
+    source.read(&mut Round::default()).await
 }
 
 async fn only(directory: &Directory, name: SourceName) -> Reading {
@@ -188,139 +203,4 @@ async fn a_file_for_root_alone_comes_through_the_socket() {
     let _nobody = AsNobody::new();
     let (reading, ()) = tokio::join!(only(&directory, CloudInit), serve);
     assert_eq!(reading, Reading::Found(document(12345)));
-}
-
-async fn vendor_data(text: impl AsRef<[u8]>) -> Reading {
-    let say = Say::ok(text);
-    let server = Server::new(move |head| {
-        assert!(head.starts_with("get /openstack/latest/vendor_data2.json "));
-        say.clone()
-    })
-    .await;
-    openstack::read(&http::Http::new(server.url.clone())).await
-}
-
-#[tokio::test]
-async fn vendor_data_holds_it_under_our_key_or_in_any_service() {
-    let bare = json(12345);
-    for services in [
-        serde_json::json!({"vmagent": bare}),
-        serde_json::json!({"static": {}, "vmagent": {"vmagent": bare}}),
-        serde_json::json!({"join": {"x": 1}, "ports": bare}),
-        serde_json::json!({"join": "text", "ports": {"vmagent": bare}}),
-        serde_json::json!({"vmagent": yaml(12345)}),
-    ] {
-        let reading = vendor_data(services.to_string()).await;
-        assert_eq!(reading, Reading::Found(document(12345)), "{services}");
-    }
-    assert_eq!(vendor_data("{}").await, Reading::Absent);
-    assert_eq!(
-        vendor_data("{\"static\": {\"tunnel\": {\"vpn\": 1}}}").await,
-        Reading::Absent
-    );
-    assert!(matches!(
-        vendor_data("{\"vmagent\": {}}").await,
-        Reading::Empty(_)
-    ));
-    for wrong in [
-        "[]",
-        "<html>sign in</html>",
-        "{\"vmagent\": {\"tunnel\": 1}}",
-        "",
-    ] {
-        assert!(
-            matches!(vendor_data(wrong).await, Reading::Failed(_)),
-            "{wrong}"
-        );
-    }
-    let Reading::Failed(fault) = vendor_data([0xff, 0xfe, 0]).await else {
-        panic!()
-    };
-    assert_eq!(fault.code(), "metadata-not-text");
-}
-
-#[tokio::test]
-async fn a_walk_ends_at_the_first_document() {
-    let server = Server::new(|_| Say::status(404)).await;
-    let directory = Directory::new();
-    directory.write(COMBINED, format!("{{\"vmagent\": {}}}", json(12345)));
-    let order = [Credential, Openstack, CloudInit, Ec2];
-    let readings = sources(&directory, &server.url, &order).walk().await;
-    let names: Vec<_> = readings.iter().map(|(name, _)| *name).collect();
-    assert_eq!(names, [Credential, Openstack, CloudInit]);
-    assert_eq!(server.requests().len(), 1);
-}
-
-#[tokio::test]
-async fn a_service_that_can_not_be_reached_is_tried_once_in_a_round() {
-    let directory = Directory::new();
-    let readings = sources(&directory, NOWHERE, &[Openstack, Ec2]).walk().await;
-    let [
-        (Openstack, Reading::Failed(one)),
-        (Ec2, Reading::Failed(two)),
-    ] = &readings[..]
-    else {
-        panic!("{readings:?}")
-    };
-    assert_eq!(one, two);
-    assert!(one.is_unreachable());
-}
-
-#[tokio::test]
-async fn the_facts_are_asked_of_the_first_service_that_knows() {
-    let server = Server::new(|head| match head.split(' ').nth(1) {
-        Some("/openstack/latest/meta_data.json") => Say::ok("{\"uuid\": \"83679162-1378\"}"),
-        // Not an address: OpenStack without a floating IP.
-        Some("/latest/meta-data/public-ipv4") => Say::ok(""),
-        _ => Say::status(404),
-    })
-    .await;
-    let directory = Directory::new();
-    let mut sources = sources(&directory, &server.url, &[Openstack, Ec2]);
-    let before = Facts {
-        public_address: Some("198.51.100.7".parse().unwrap()),
-        ..Facts::default()
-    };
-    let facts = sources.facts(before).await;
-    assert_eq!(facts.public_address, None);
-    assert_eq!(facts.instance_id.as_deref(), Some("83679162-1378"));
-    // cloud-init knows better, as it read them first.
-    directory.write("var/lib/cloud/data/instance-id", "i-0abc\n");
-    assert_eq!(
-        sources.facts(facts).await.instance_id.as_deref(),
-        Some("i-0abc")
-    );
-}
-
-#[tokio::test]
-async fn facts_outlive_a_service_that_is_gone() {
-    let directory = Directory::new();
-    let before = Facts {
-        public_address: Some("198.51.100.7".parse().unwrap()),
-        instance_id: Some("i-0abc".to_owned()),
-        identity: Identity {
-            service: Some("i-0abc".to_owned()),
-            ..Identity::default()
-        },
-    };
-    let mut sources = sources(&directory, NOWHERE, &[Openstack, Ec2]);
-    assert_eq!(sources.facts(before.clone()).await, before);
-}
-
-#[test]
-fn a_name_tells_machines_apart_only_against_one_of_the_same_origin() {
-    let identity = |cloud_init: Option<&str>, service: Option<&str>| Identity {
-        cloud_init: cloud_init.map(str::to_owned),
-        service: service.map(str::to_owned),
-    };
-    let known = identity(Some("a"), Some("b"));
-    for (later, differs) in [
-        (identity(Some("a"), Some("b")), false),
-        (identity(None, None), false),
-        (identity(Some("c"), Some("b")), true),
-        (identity(None, Some("c")), true),
-    ] {
-        assert_eq!(known.differs(&later), differs, "{later:?}");
-    }
-    assert!(!identity(None, Some("b")).differs(&identity(Some("a"), None)));
 }

@@ -1,8 +1,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::*;
-use crate::metadata::fixtures::{Say, Server, document, json, yaml};
+use crate::metadata::fixtures::{Say, Server, document, json, pass, yaml};
+use crate::metadata::sources::facts::PublicAddress;
+use crate::metadata::sources::tests::look;
 
 /// A service with tokens; each is good for `uses` requests.
 async fn service(uses: u32, user_data: Say) -> Server {
@@ -35,20 +38,21 @@ async fn service(uses: u32, user_data: Say) -> Server {
     .await
 }
 
+fn ec2(server: &Server) -> Ec2 {
+    Ec2::new(Http::new(&server.base()))
+}
+
 async fn read(user_data: impl AsRef<[u8]>) -> Reading {
     let server = service(9, Say::ok(user_data)).await;
-    Session::default()
-        .read(&Http::new(server.url.clone()))
-        .await
+    look(&mut ec2(&server)).await
 }
 
 #[tokio::test]
 async fn a_token_is_asked_for_once_and_again_when_it_has_had_its_day() {
     let server = service(2, Say::ok(yaml(12345))).await;
-    let http = Http::new(server.url.clone());
-    let mut session = Session::default();
+    let mut source = ec2(&server);
     for _ in 0..3 {
-        assert_eq!(session.read(&http).await, Reading::Found(document(12345)));
+        assert_eq!(look(&mut source).await, Reading::Found(document(12345)));
     }
     let expected = [
         "put /latest/api/token",
@@ -64,9 +68,7 @@ async fn a_token_is_asked_for_once_and_again_when_it_has_had_its_day() {
 #[tokio::test]
 async fn a_service_that_takes_no_token_is_a_fault() {
     let server = service(0, Say::ok(yaml(1))).await;
-    let reading = Session::default()
-        .read(&Http::new(server.url.clone()))
-        .await;
+    let reading = look(&mut ec2(&server)).await;
     assert!(matches!(
         reading,
         Reading::Failed(SourceFault::Status { status: 401, .. })
@@ -82,9 +84,7 @@ async fn a_service_without_tokens_is_asked_without() {
             false => Say::ok(yaml(12345)),
         })
         .await;
-        let reading = Session::default()
-            .read(&Http::new(server.url.clone()))
-            .await;
+        let reading = look(&mut ec2(&server)).await;
         assert_eq!(reading, Reading::Found(document(12345)));
     }
 }
@@ -93,9 +93,7 @@ async fn a_service_without_tokens_is_asked_without() {
 async fn a_token_that_can_not_be_one_is_refused() {
     for token in ["", "a b", "a\r\nx-evil: 1"] {
         let server = Server::new(move |_| Say::ok(token)).await;
-        let reading = Session::default()
-            .read(&Http::new(server.url.clone()))
-            .await;
+        let reading = look(&mut ec2(&server)).await;
         assert!(
             matches!(reading, Reading::Failed(SourceFault::Unfinished { .. })),
             "{token}"
@@ -133,7 +131,7 @@ async fn user_data_for_others_is_none_of_ours() {
     }
     assert_eq!(read([0x1f, 0x8b, 8, 0, 0xff]).await, Reading::Absent);
     let none = service(9, Say::status(404)).await;
-    let reading = Session::default().read(&Http::new(none.url.clone())).await;
+    let reading = look(&mut ec2(&none)).await;
     assert_eq!(reading, Reading::Absent);
 }
 
@@ -158,11 +156,41 @@ async fn user_data_that_is_wrong_is_a_fault() {
 #[tokio::test]
 async fn the_facts_are_what_the_service_says() {
     let server = service(9, Say::status(404)).await;
-    let facts = Session::default()
-        .facts(&Http::new(server.url.clone()))
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(facts.public_address, Some("198.51.100.7".parse().unwrap()));
+    let facts = ec2(&server).facts().await.unwrap().unwrap();
+    let own = PublicAddress::Own("198.51.100.7".parse().unwrap());
+    assert_eq!(facts.public, own);
     assert_eq!(facts.instance_id.as_deref(), Some("i-0abc"));
+}
+
+/// By the documents of both: "Use the Instance Metadata Service" of the EC2 user guide, and
+/// docs/mmds/mmds-user-guide.md of Firecracker.
+#[tokio::test]
+async fn a_token_is_renewed_before_it_ends() {
+    let given = AtomicU32::new(0);
+    let server = Server::new(move |head| {
+        if head.starts_with("put") {
+            assert!(head.contains("\r\nx-metadata-token-ttl-seconds: 21600\r\n"));
+            let token = given.fetch_add(1, Ordering::Relaxed) + 1;
+            return Say::ok(token.to_string()).with("X-aws-ec2-metadata-token-ttl-seconds", "100");
+        }
+        let token = given.load(Ordering::Relaxed);
+        assert!(head.contains(&format!("\r\nx-aws-ec2-metadata-token: {token}\r\n")));
+        assert!(head.contains(&format!("\r\nx-metadata-token: {token}\r\n")));
+        Say::ok(yaml(12345))
+    })
+    .await;
+    let mut source = ec2(&server);
+    let mut tokens = async || {
+        assert_eq!(look(&mut source).await, Reading::Found(document(12345)));
+        let requests = server.requests();
+        requests
+            .iter()
+            .filter(|request| request.starts_with("put"))
+            .count()
+    };
+    assert_eq!(tokens().await, 1);
+    pass(Duration::from_secs(80)).await;
+    assert_eq!(tokens().await, 1);
+    pass(Duration::from_secs(15)).await;
+    assert_eq!(tokens().await, 2);
 }

@@ -1,0 +1,73 @@
+use super::*;
+use crate::explain::Explain;
+use crate::metadata::fixtures::{Say, Server, document, json, yaml};
+use crate::metadata::sources::tests::look;
+
+async fn vendor_data(text: impl AsRef<[u8]>) -> Reading {
+    let say = Say::ok(text);
+    let server = Server::new(move |head| {
+        assert!(head.starts_with("get /openstack/latest/vendor_data2.json "));
+        say.clone()
+    })
+    .await;
+    look(&mut Openstack::new(Http::new(&server.base()))).await
+}
+
+#[tokio::test]
+async fn vendor_data_holds_it_under_our_key_or_in_any_service() {
+    let bare = json(12345);
+    for services in [
+        serde_json::json!({"vmagent": bare}),
+        serde_json::json!({"static": {}, "vmagent": {"vmagent": bare}}),
+        serde_json::json!({"join": {"x": 1}, "ports": bare}),
+        serde_json::json!({"join": "text", "ports": {"vmagent": bare}}),
+        serde_json::json!({"vmagent": yaml(12345)}),
+    ] {
+        let reading = vendor_data(services.to_string()).await;
+        assert_eq!(reading, Reading::Found(document(12345)), "{services}");
+    }
+    assert_eq!(vendor_data("{}").await, Reading::Absent);
+    assert_eq!(
+        vendor_data("{\"static\": {\"tunnel\": {\"vpn\": 1}}}").await,
+        Reading::Absent
+    );
+    assert!(matches!(
+        vendor_data("{\"vmagent\": {}}").await,
+        Reading::Empty(_)
+    ));
+    for wrong in [
+        "[]",
+        "<html>sign in</html>",
+        "{\"vmagent\": {\"tunnel\": 1}}",
+        "",
+    ] {
+        assert!(
+            matches!(vendor_data(wrong).await, Reading::Failed(_)),
+            "{wrong}"
+        );
+    }
+    let Reading::Failed(fault) = vendor_data([0xff, 0xfe, 0]).await else {
+        panic!()
+    };
+    assert_eq!(fault.code(), "metadata-not-text");
+}
+
+#[tokio::test]
+async fn a_service_with_tokens_is_another_unless_it_was_openstacks() {
+    let asked = std::sync::atomic::AtomicU32::new(0);
+    let server =
+        Server::new(
+            move |_| match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                1 => Say::ok("{}"),
+                _ => Say::status(401),
+            },
+        )
+        .await;
+    let mut source = Openstack::new(Http::new(&server.base()));
+    assert_eq!(look(&mut source).await, Reading::Absent);
+    assert_eq!(look(&mut source).await, Reading::Absent);
+    let Reading::Failed(fault) = look(&mut source).await else {
+        panic!()
+    };
+    assert_eq!(fault.code(), "metadata-forbidden");
+}
