@@ -26,6 +26,7 @@ pub mod inputs;
 pub mod key;
 pub mod reading;
 pub mod sources;
+pub mod userdata;
 
 mod content;
 #[cfg(test)]

@@ -127,6 +127,14 @@ pub enum SourceFault {
         /// The file or the URL.
         place: String,
     },
+    /// It is encoded, and not as it says.
+    #[error("{place} can't be decoded: {problem}")]
+    Undecodable {
+        /// The file or the URL, and the part of it.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// What is there is not a document.
     #[error("{place}: {fault}")]
     Invalid {
@@ -181,6 +189,7 @@ impl Explain for SourceFault {
             },
             Self::Redirected { .. } => "metadata-redirected",
             Self::TooLarge { .. } => "metadata-too-large",
+            Self::Undecodable { .. } => "metadata-undecodable",
             Self::Invalid { fault, .. } => fault.code(),
             Self::Unreadable { .. } => "input-unreadable",
         }
@@ -202,6 +211,11 @@ impl Explain for SourceFault {
                 .to_owned(),
             Self::TooLarge { place } => {
                 format!("Look at what is served at {place}: a document has a few thousand bytes.")
+            }
+            Self::Undecodable { .. } => {
+                "Compare it with what was handed over: a carrier has cut or \
+                 changed it. Plain cloud-config is the surest form."
+                    .to_owned()
             }
             Self::Invalid { fault, .. } => fault.advice(),
             Self::Unreadable { place, .. } => format!(

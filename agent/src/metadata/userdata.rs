@@ -1,35 +1,213 @@
-//! User-data of a cloud: mostly for others, perhaps for us.
+//! User-data, in all the forms that carriers make of it.
+//!
+//! ```text
+//!  body ──> gzip, base64, `\n` escapes taken off, again and again ──┬─> a script, a template, ..: absent
+//!                                                                   ├─> MIME message ───┐ each part
+//!                                                                   ├─> archive ────────┤ like a body
+//!                                                                   └─> JSON or YAML <──┘
+//! ```
+//!
+//! User-data is for others first, so all that is not for us is [`Reading::Absent`], whatever
+//! words stand in it. Of several parts with our key the last one counts, as for cloud-init; a
+//! fault names the part. Pure, and bounded: in how deep things nest, and in what they unpack to.
 
-use crate::metadata::document::Carrier;
-use crate::metadata::reading::Reading;
+mod encoding;
+mod mime;
 
-/// How cloud-init tells what is not a cloud-config: a script, an archive, a template, a message.
-/// Such user-data is for others, whatever words stand in it.
-const FOR_OTHERS: [&str; 10] = [
+use serde_json::Value;
+
+use super::document::{Carrier, tree};
+use super::reading::{LIMIT, Reading, Secret, SourceFault};
+use encoding::{base64, inflate, is_gzip, unescaped};
+use mime::{Message, is_message};
+
+/// How many encodings and parts may be around one another.
+const DEPTH: usize = 10;
+
+/// How cloud-init tells what is not a cloud-config: a script, a list of addresses, a template.
+const FOR_OTHERS: [&str; 7] = [
     "#!",
     "#include",
     "#cloud-boothook",
-    "#cloud-config-archive",
     "#cloud-config-jsonp",
     "#part-handler",
     "#upstart-job",
     "## template:",
-    "content-type:",
-    "mime-version:",
 ];
 
-/// Reads user-data that was found at `place`.
-pub(super) fn read(place: &str, body: &[u8]) -> Reading {
-    let start = body[..body.len().min(64)]
-        .trim_ascii_start()
-        .to_ascii_lowercase();
-    let for_others = FOR_OTHERS
-        .iter()
-        .any(|mark| start.starts_with(mark.as_bytes()));
-    // cloud-init takes it compressed as well; we are not meant then.
-    let compressed = body.starts_with(&[0x1f, 0x8b]);
-    if for_others || compressed {
-        return Reading::Absent;
-    }
-    Reading::of(place, body, Carrier::Shared)
+/// How it tells a list of parts in YAML.
+const ARCHIVE: &str = "#cloud-config-archive";
+
+/// Types of parts that may hold a cloud-config; what is in them says the rest.
+const CONFIGS: [&str; 13] = [
+    "text/cloud-config",
+    "text/cloud-config-archive",
+    "text/plain",
+    "text/yaml",
+    "text/x-yaml",
+    "application/yaml",
+    "application/x-yaml",
+    "application/json",
+    "application/octet-stream",
+    "application/gzip",
+    "application/x-gzip",
+    "application/gunzip",
+    "application/gzip-compressed",
+];
+
+/// Reads the user-data `body` that was found at `place`.
+#[must_use]
+pub fn read(place: &str, body: &[u8]) -> Reading {
+    let mut decoder = Decoder { left: LIMIT };
+    decoder
+        .body(place, body, 0)
+        .unwrap_or_else(SourceFault::into)
 }
+
+struct Decoder {
+    /// How many bytes may still be unpacked, for all of it together.
+    left: usize,
+}
+
+/// What a text turned out to be.
+enum Kind {
+    ForOthers,
+    Archive,
+    Message,
+    Config,
+}
+
+/// An error is of what can't be decoded: whether it was for us nobody knows.
+type Decoded = Result<Reading, SourceFault>;
+
+impl Decoder {
+    fn body(&mut self, place: &str, body: &[u8], depth: usize) -> Decoded {
+        if depth > DEPTH {
+            let problem = format!("it nests deeper than {DEPTH} levels");
+            return Err(undecodable(place, problem));
+        }
+        let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
+        if is_gzip(body) {
+            let inner = inflate(place, body, &mut self.left)?;
+            return self.body(place, &inner, depth + 1);
+        }
+        if let Some(inner) = base64(body) {
+            return self.body(place, &inner, depth + 1);
+        }
+        if let Some(inner) = unescaped(body) {
+            // One line of JSON or YAML has escapes of its own.
+            let whole = Reading::of(place, body, Carrier::Shared);
+            if matches!(whole, Reading::Found(_) | Reading::Empty(_)) {
+                return Ok(whole);
+            }
+            let reading = self.body(place, &inner, depth + 1)?;
+            return Ok(match reading {
+                Reading::Absent => whole,
+                Reading::Found(_) | Reading::Empty(_) | Reading::Failed(_) => reading,
+            });
+        }
+        match kind(body) {
+            Kind::ForOthers => Ok(Reading::Absent),
+            Kind::Archive => self.archive(place, body, depth),
+            Kind::Message => self.message(place, &Message::parse(body), depth),
+            Kind::Config => Ok(Reading::of(place, body, Carrier::Shared)),
+        }
+    }
+
+    /// `#cloud-config-archive`: a list of texts, or of mappings with `content` and a `type`.
+    fn archive(&mut self, place: &str, body: &[u8], depth: usize) -> Decoded {
+        let parsed = match tree(body) {
+            Ok(parsed) => parsed,
+            // Says whether it matters to us.
+            Err(_) => return Ok(Reading::of(place, body, Carrier::Shared)),
+        };
+        let Value::Array(items) = &parsed.0 else {
+            return Ok(Reading::Absent);
+        };
+        last(items, |number, item| {
+            let text = |key: &str| item.get(key).and_then(Value::as_str);
+            let (kind, file) = (text("type"), text("filename"));
+            let content = item.as_str().or_else(|| text("content"));
+            match content {
+                Some(content) if kind.is_none_or(may_be_config) => {
+                    self.body(&part(place, number, file), content.as_bytes(), depth + 1)
+                }
+                Some(_) | None => Ok(Reading::Absent),
+            }
+        })
+    }
+
+    fn message(&mut self, place: &str, message: &Message<'_>, depth: usize) -> Decoded {
+        if depth > DEPTH {
+            let problem = format!("its parts nest deeper than {DEPTH} levels");
+            return Err(undecodable(place, problem));
+        }
+        if let Some(parts) = message.parts(place)? {
+            return last(&parts, |number, inner| {
+                let place = part(place, number, inner.file());
+                self.message(&place, inner, depth + 1)
+            });
+        }
+        if message.kind().is_none_or(may_be_config) {
+            let content = message.content(place)?;
+            return self.body(place, &content, depth + 1);
+        }
+        Ok(Reading::Absent)
+    }
+}
+
+/// The reading of the last part that has one. That a part can't be decoded matters where no
+/// other is for us.
+fn last<T>(parts: &[T], mut read: impl FnMut(usize, &T) -> Decoded) -> Decoded {
+    let mut broken = None;
+    for (index, part) in parts.iter().enumerate().rev() {
+        match read(index + 1, part) {
+            Ok(Reading::Absent) => {}
+            Ok(reading) => return Ok(reading),
+            Err(fault) => broken = broken.or(Some(fault)),
+        }
+    }
+    broken.map_or(Ok(Reading::Absent), Err)
+}
+
+fn kind(text: &[u8]) -> Kind {
+    let text = text.trim_ascii_start();
+    let start = text[..text.len().min(64)].to_ascii_lowercase();
+    let begins = |mark: &str| start.starts_with(mark.as_bytes());
+    if FOR_OTHERS.into_iter().any(begins) {
+        Kind::ForOthers
+    } else if begins(ARCHIVE) {
+        Kind::Archive
+    } else if is_message(text) {
+        Kind::Message
+    } else {
+        Kind::Config
+    }
+}
+
+fn may_be_config(kind: &str) -> bool {
+    CONFIGS
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(kind.trim()))
+}
+
+/// How a fault names a part.
+fn part(place: &str, number: usize, file: Option<&str>) -> String {
+    match file {
+        Some(file) => {
+            let short: String = file.chars().take(40).collect();
+            format!("{place}, part {number} ({})", short.escape_debug())
+        }
+        None => format!("{place}, part {number}"),
+    }
+}
+
+fn undecodable(place: &str, problem: impl Into<String>) -> SourceFault {
+    SourceFault::Undecodable {
+        place: place.to_owned(),
+        problem: problem.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

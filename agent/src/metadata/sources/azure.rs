@@ -1,13 +1,12 @@
 //! Azure: the user data of a machine, by the Instance Metadata Service
 //! (learn.microsoft.com/azure/virtual-machines/instance-metadata-service).
 
-use russh::keys::ssh_key::encoding::base64::{Base64, Encoding};
 use serde_json::Value;
 
 use super::facts::{self, PublicAddress, Said};
 use super::http::{Answer, Headers, Http, Page};
 use super::{Later, Round, Source};
-use crate::metadata::reading::{Reading, Secret, SourceFault};
+use crate::metadata::reading::{Reading, SourceFault};
 use crate::metadata::userdata;
 
 /// In base64, as whoever made the machine handed it in; empty where there is none.
@@ -39,11 +38,7 @@ impl Azure {
         let Some(page) = self.page(USER_DATA).await? else {
             return Ok(Reading::Absent);
         };
-        let place = self.0.url(USER_DATA);
-        Ok(match decoded(&page.body) {
-            Some(bytes) => userdata::read(&place, &bytes),
-            None => userdata::read(&place, &page.body),
-        })
+        Ok(userdata::read(&self.0.url(USER_DATA), &page.body))
     }
 
     async fn public(&self, instance: &Value) -> Result<PublicAddress, SourceFault> {
@@ -99,20 +94,6 @@ fn items(list: Option<&Value>) -> impl Iterator<Item = &Value> {
 
 fn text(entry: &Value, key: &str) -> Option<std::net::IpAddr> {
     facts::address(entry.get(key)?.as_str()?)
-}
-
-fn decoded(body: &[u8]) -> Option<Secret> {
-    let packed: Secret = body
-        .iter()
-        .copied()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .collect::<Vec<_>>()
-        .into();
-    let mut bytes = Secret::new(vec![0; packed.len() / 4 * 3]);
-    let packed = std::str::from_utf8(&packed).ok()?;
-    let length = Base64::decode(packed, &mut bytes).ok()?.len();
-    bytes.truncate(length);
-    Some(bytes)
 }
 
 #[cfg(test)]

@@ -121,15 +121,10 @@ async fn user_data_for_others_is_none_of_ours() {
         format!("#!/bin/sh\ncat > /etc/vmagent/tunnel.yaml <<E\n{document}\nE\n"),
         format!("#cloud-boothook\n{document}"),
         format!("## template: jinja\n#cloud-config\n{document}"),
-        format!(
-            "Content-Type: multipart/mixed; boundary=x\nMIME-Version: 1.0\n\n--x\n\n{document}"
-        ),
-        format!("MIME-Version: 1.0\n\n{document}"),
         "hostname=web1".to_owned(),
     ] {
         assert_eq!(read(&text).await, Reading::Absent, "{text}");
     }
-    assert_eq!(read([0x1f, 0x8b, 8, 0, 0xff]).await, Reading::Absent);
     let none = service(9, Say::status(404)).await;
     let reading = look(&mut ec2(&none)).await;
     assert_eq!(reading, Reading::Absent);
