@@ -9,6 +9,10 @@ pub enum SourceName {
     File,
     /// The `vmagent:` key of the merged cloud-config.
     CloudInit,
+    /// A disk with the label `config-2`.
+    ConfigDrive,
+    /// A NoCloud seed, where cloud-init does not run.
+    Nocloud,
     /// A URL that the configuration names.
     Url,
     /// OpenStack's `vendor_data2.json`.
@@ -29,10 +33,12 @@ pub enum SourceName {
 
 impl SourceName {
     /// All of them, in their default order: what costs nothing first, then what a person named.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Credential,
         Self::File,
         Self::CloudInit,
+        Self::ConfigDrive,
+        Self::Nocloud,
         Self::Url,
         Self::Openstack,
         Self::Ec2,
@@ -50,6 +56,8 @@ impl SourceName {
             Self::Credential => "credential",
             Self::File => "file",
             Self::CloudInit => "cloud-init",
+            Self::ConfigDrive => "config-drive",
+            Self::Nocloud => "nocloud",
             Self::Url => "url",
             Self::Openstack => "openstack",
             Self::Ec2 => "ec2",

@@ -8,12 +8,19 @@
 //!
 //! Each file is an entry: `{"tunnel.yaml": {"state": "present", "base64": ".."}}`, or `absent`, or
 //! `failed` with a `problem`. One pull serves all files of a round.
+//!
+//! The files of labelled disks ([`volumes`]) that process reads by itself: it may read disks, and
+//! is not root either.
+
+pub mod volumes;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::socket::{Shutdown, shutdown};
 use russh::keys::ssh_key::encoding::base64::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
@@ -28,7 +35,7 @@ use super::reading::{Secret, append};
 pub const SOCKET: &str = "/run/vmagent-inputs.sock";
 
 /// The names of the credentials, and the files that they are loaded from.
-pub const FILES: [(&str, &str); 5] = [
+pub const FILES: [(&str, &str); 11] = [
     ("tunnel.yaml", "/etc/vmagent/tunnel.yaml"),
     (
         "combined-cloud-config.json",
@@ -46,13 +53,30 @@ pub const FILES: [(&str, &str); 5] = [
         "vendor2-cloud-config.txt",
         "/var/lib/cloud/instance/vendor2-cloud-config.txt",
     ),
+    ("nocloud-user-data", "/var/lib/cloud/seed/nocloud/user-data"),
+    (
+        "nocloud-vendor-data",
+        "/var/lib/cloud/seed/nocloud/vendor-data",
+    ),
+    (
+        "nocloud-net-user-data",
+        "/var/lib/cloud/seed/nocloud-net/user-data",
+    ),
+    (
+        "nocloud-net-vendor-data",
+        "/var/lib/cloud/seed/nocloud-net/vendor-data",
+    ),
+    // Not for root alone, but kept from the agent's sandbox.
+    ("kernel-command-line", "/proc/cmdline"),
+    ("product-serial", "/sys/class/dmi/id/product_serial"),
 ];
 
 /// How long a pull may take; systemd starts a process for it.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// The most that a pull may bring, in bytes. systemd passes on 1 MiB of credentials in all.
-const LIMIT: usize = 4 << 20;
+/// The most that a pull may bring, in bytes. systemd passes on 1 MiB of credentials in all, and
+/// of each disk comes no more than that.
+const LIMIT: usize = 6 << 20;
 
 #[derive(Serialize, Deserialize)]
 struct Entry {
@@ -77,48 +101,63 @@ impl Drop for Entry {
     }
 }
 
-/// Writes what is in `$CREDENTIALS_DIRECTORY` to `out`: the hidden command `vmagent inputs`.
+impl Entry {
+    fn present(bytes: &[u8]) -> Self {
+        Self {
+            state: State::Present,
+            base64: Base64::encode_string(bytes),
+            problem: String::new(),
+        }
+    }
+
+    fn absent() -> Self {
+        Self {
+            state: State::Absent,
+            base64: String::new(),
+            problem: String::new(),
+        }
+    }
+
+    fn failed(problem: &str) -> Self {
+        Self {
+            state: State::Failed,
+            base64: String::new(),
+            problem: problem.to_owned(),
+        }
+    }
+}
+
+/// Writes what is in `$CREDENTIALS_DIRECTORY` and on labelled disks to `out`: the hidden command
+/// `vmagent inputs`.
 ///
 /// # Errors
 /// There is no such directory, or `out` can't be written to.
-pub fn serve(out: impl Write) -> io::Result<()> {
+pub fn serve(mut out: impl Write + AsFd) -> io::Result<()> {
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
         io::Error::other("there is no $CREDENTIALS_DIRECTORY; systemd starts this command")
     })?;
-    serve_from(Path::new(&directory), out)
+    serve_from(Path::new(&directory), Path::new(volumes::LABELS), &mut out)?;
+    // A disk that hangs may keep this process from ending. Fails where `out` is not a socket.
+    let _ = shutdown(out.as_fd().as_raw_fd(), Shutdown::Write);
+    Ok(())
 }
 
-fn serve_from(directory: &Path, mut out: impl Write) -> io::Result<()> {
-    let entries: BTreeMap<&str, Entry> = FILES
-        .iter()
-        .map(|(name, _)| (*name, entry(&directory.join(name))))
-        .collect();
+fn serve_from(credentials: &Path, labels: &Path, out: &mut impl Write) -> io::Result<()> {
+    let mut entries = volumes::entries(labels);
+    for (name, _) in FILES {
+        entries.insert(name.to_owned(), entry(&credentials.join(name)));
+    }
     let text = Zeroizing::new(serde_json::to_vec(&entries)?);
     out.write_all(&text)?;
     out.flush()
 }
 
 fn entry(path: &Path) -> Entry {
-    let (mut base64, mut problem) = (String::new(), String::new());
-    let state = match read_bounded(path).map(Content::of_credential) {
-        Ok(Content::Bytes(bytes)) => {
-            base64 = Base64::encode_string(&bytes);
-            State::Present
-        }
-        Ok(Content::Missing) => State::Absent,
-        Ok(Content::Denied) => {
-            "permission denied".clone_into(&mut problem);
-            State::Failed
-        }
-        Err(fault) => {
-            problem = fault.to_string();
-            State::Failed
-        }
-    };
-    Entry {
-        state,
-        base64,
-        problem,
+    match read_bounded(path).map(Content::of_credential) {
+        Ok(Content::Bytes(bytes)) => Entry::present(&bytes),
+        Ok(Content::Missing) => Entry::absent(),
+        Ok(Content::Denied) => Entry::failed("permission denied"),
+        Err(fault) => Entry::failed(&fault.to_string()),
     }
 }
 

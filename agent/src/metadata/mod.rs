@@ -2,17 +2,20 @@
 //! *absent*, *failed* and *empty* apart.
 //!
 //! ```text
-//!  credential ─┐
-//!  file ───────┤                                          ┌─> document (watch)
-//!  cloud-init ─┼─> walk ── readings ──> decide ── publish ┼─> the metadata slice
-//!  url ────────┤     ^                  (pure)            └─> facts (watch)
-//!  a cloud's ──┘     └── timer, file changes, nudges, word of a source
+//!  credential ───┐
+//!  file ─────────┤
+//!  cloud-init ───┤                                          ┌─> document (watch)
+//!  config-drive ─┼─> walk ── readings ──> decide ── publish ┼─> the metadata slice
+//!  nocloud ──────┤     ^                  (pure)            └─> facts (watch)
+//!  url ──────────┤     └── timer, file changes, nudges, word of a source
+//!  a cloud's ────┘
 //! ```
 //!
 //! One task, [`run`], owns all of it. A round walks the [`sources`] up to the first document,
 //! [`decide::decide`] says what follows, [`schedule`] when to look again; [`watch`], nudges and
 //! sources that can tell cut the wait short. Which clouds are asked, [`platform`] says. Files that
-//! only root may read come through [`inputs`].
+//! only root may read come through [`inputs`], and so do those of disks, which are read without a
+//! mount ([`volume`]). What is user-data goes through [`userdata`].
 //!
 //! A document belongs to the machine that it was read on. After a restore from a snapshot, or
 //! once a source calls this machine by another name, nothing of before is kept, not even over a
@@ -27,6 +30,7 @@ pub mod key;
 pub mod reading;
 pub mod sources;
 pub mod userdata;
+pub mod volume;
 
 mod content;
 #[cfg(test)]

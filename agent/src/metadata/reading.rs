@@ -218,6 +218,11 @@ impl Explain for SourceFault {
                     .to_owned()
             }
             Self::Invalid { fault, .. } => fault.advice(),
+            Self::Unreadable { place, .. } if place.starts_with("/dev/") => {
+                "Check that it is ISO 9660 or FAT, and that vmagent-inputs.socket is running: \
+                 `systemctl start vmagent-inputs.socket`."
+                    .to_owned()
+            }
             Self::Unreadable { place, .. } => format!(
                 "Check with `ls -lL {place}` that it is a regular file; if only root may read it, \
                  vmagent-inputs.socket has to be running: `systemctl start vmagent-inputs.socket`."

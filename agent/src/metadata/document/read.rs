@@ -96,12 +96,17 @@ fn host_keys(at: &Cursor<'_>) -> Result<HostKeys, DocumentFault> {
     };
     let mut pins = Vec::new();
     for item in items {
-        for line in item
-            .text("a host key line, such as \"ssh-ed25519 AAAA...\"")?
-            .lines()
-        {
+        let text = item.text("a host key line, such as \"ssh-ed25519 AAAA...\"")?;
+        for (index, line) in text.lines().enumerate() {
             let pin = host_keys::pin(line);
-            pins.extend(pin.map_err(|fault| item.fault(&fault, &fault.advice()))?);
+            pins.extend(pin.map_err(|fault| {
+                let advice = fault.advice();
+                if text.trim().contains('\n') {
+                    let problem = format_args!("line {}: {fault}", index + 1);
+                    return item.fault(problem, &advice);
+                }
+                item.fault(&fault, &advice)
+            })?);
         }
     }
     HostKeys::new(pins).ok_or_else(|| {

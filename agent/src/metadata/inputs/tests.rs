@@ -7,7 +7,7 @@ use crate::metadata::fixtures::Directory;
 
 fn served(directory: &Directory) -> Vec<u8> {
     let mut out = Vec::new();
-    serve_from(directory.path(), &mut out).unwrap();
+    serve_from(directory.path(), &directory.path().join("labels"), &mut out).unwrap();
     out
 }
 
@@ -33,7 +33,8 @@ fn every_file_has_an_entry_and_one_that_is_not_there_is_absent() {
     directory.write("combined-cloud-config.json", vec![b'x'; (1 << 20) + 1]);
     std::fs::create_dir(directory.path().join("vendor-cloud-config.txt")).unwrap();
     let value: Value = serde_json::from_slice(&served(&directory)).unwrap();
-    assert_eq!(value.as_object().unwrap().len(), FILES.len());
+    let on_disks: usize = volumes::VOLUMES.iter().map(|(_, files)| files.len()).sum();
+    assert_eq!(value.as_object().unwrap().len(), FILES.len() + on_disks);
     assert_eq!(
         value["tunnel.yaml"],
         json!({"state": "present", "base64": "aGVsbG8="})
@@ -90,7 +91,7 @@ async fn what_can_not_be_pulled_is_named() {
         "{garbled}"
     );
     let large = pulled(vec![b' '; LIMIT + 1]).await.err().unwrap();
-    assert!(large.contains("more than 4194304 bytes"), "{large}");
+    assert!(large.contains("more than 6291456 bytes"), "{large}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,4 +101,39 @@ async fn a_socket_that_says_nothing_is_not_waited_for() {
     let _listener = UnixListener::bind(&path).unwrap();
     let silent = pull(&path).await.err().unwrap();
     assert!(silent.contains("did not end within 5 s"), "{silent}");
+}
+
+#[tokio::test]
+async fn what_is_on_a_labelled_disk_is_passed_on() {
+    let disk = include_bytes!("../volume/fixtures/both.iso.gz");
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::bufread::GzDecoder::new(&disk[..]), &mut bytes)
+        .unwrap();
+    let directory = Directory::new();
+    directory.write("sr0", &bytes);
+    directory.write("labels/config-2", "no file system at all");
+    std::os::unix::fs::symlink("../sr0", directory.path().join("labels/CIDATA")).unwrap();
+    let delivered = pulled(served(&directory)).await.ok().unwrap();
+    let meta_data = delivered.get("cidata:meta-data").unwrap().unwrap();
+    assert_eq!(meta_data.as_slice(), b"instance-id: i-1\n");
+    assert_eq!(delivered.get("cidata:vendor-data"), Ok(None));
+    let problem = delivered
+        .get("config-2:openstack/latest/user_data")
+        .unwrap_err();
+    assert!(problem.contains("neither ISO 9660 nor FAT"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_does_not_hold_up_the_rest() {
+    let directory = Directory::new();
+    directory.write("tunnel.yaml", "hello");
+    std::fs::create_dir(directory.path().join("labels")).unwrap();
+    // Opening it for reading waits for somebody who writes.
+    let mode = nix::sys::stat::Mode::S_IRWXU;
+    nix::unistd::mkfifo(&directory.path().join("labels/cidata"), mode).unwrap();
+    let delivered = pulled(served(&directory)).await.ok().unwrap();
+    let problem = delivered.get("cidata:user-data").unwrap_err();
+    assert!(problem.contains("does not answer within 3 s"), "{problem}");
+    let file = delivered.get("tunnel.yaml").unwrap().unwrap();
+    assert_eq!(file.as_slice(), b"hello");
 }

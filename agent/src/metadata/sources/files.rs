@@ -7,7 +7,7 @@ use super::facts::is_id;
 use super::{Later, Round, Source};
 use crate::metadata::content::{Content, read_bounded, shown, unreadable};
 use crate::metadata::document::Carrier;
-use crate::metadata::inputs::{self, Delivered};
+use crate::metadata::inputs::{self, Delivered, volumes};
 use crate::metadata::reading::{Reading, Secret, SourceFault};
 
 /// The credential of the service that may hold the document.
@@ -22,6 +22,9 @@ const PARTS: [&str; 3] = [
     "/var/lib/cloud/instance/vendor-cloud-config.txt",
     "/var/lib/cloud/instance/vendor2-cloud-config.txt",
 ];
+
+/// What its generator writes at boot where cloud-init is to run.
+const ENABLED: &str = "/run/cloud-init/enabled";
 
 /// The name that cloud-init knows this machine by; readable for all.
 const INSTANCE_ID: &str = "/var/lib/cloud/data/instance-id";
@@ -123,8 +126,26 @@ impl Files {
         (is_id(id) && id != "NO_PREVIOUS_INSTANCE_ID").then(|| id.to_owned())
     }
 
+    /// What udev makes where there is a disk of this label: with some file systems all of them are
+    /// upper case.
+    pub(super) fn disks(&self, label: &str) -> Vec<PathBuf> {
+        let labels = self.at(volumes::LABELS);
+        [label.to_owned(), label.to_ascii_uppercase()]
+            .map(|label| labels.join(label))
+            .into()
+    }
+
+    /// Whether cloud-init reads what is there for it.
+    pub(super) fn is_for_cloud_init(&self) -> bool {
+        self.at(ENABLED).exists()
+    }
+
     /// Reads a file, through the socket of `vmagent inputs` if only root may read it.
-    async fn read(&self, path: &Path, pulled: &mut Pulled) -> Result<Option<Secret>, SourceFault> {
+    pub(super) async fn read(
+        &self,
+        path: &Path,
+        pulled: &mut Pulled,
+    ) -> Result<Option<Secret>, SourceFault> {
         match read_bounded(path)? {
             Content::Bytes(bytes) => return Ok(Some(bytes)),
             Content::Missing => return Ok(None),
@@ -133,18 +154,55 @@ impl Files {
         let Some(name) = self.input_of(path) else {
             return Err(unreadable(path, "permission denied; only root may read it"));
         };
+        let delivered = self.pull(pulled).await;
+        let delivered = delivered
+            .map_err(|problem| unreadable(path, &format!("permission denied, and {problem}")))?;
+        delivered.get(name).map_err(|e| unreadable(path, &e))
+    }
+
+    /// Reads a file that our sandbox may hide: what seems to be missing is asked for as well.
+    pub(super) async fn shown_to_us(
+        &self,
+        path: &Path,
+        pulled: &mut Pulled,
+    ) -> Result<Option<Secret>, SourceFault> {
+        let path = self.below(path);
+        if let Content::Bytes(bytes) = read_bounded(&path)? {
+            return Ok(Some(bytes));
+        }
+        let Some(name) = self.input_of(&path) else {
+            return Ok(None);
+        };
+        let delivered = self.pull(pulled).await.map_err(|e| unreadable(&path, e))?;
+        delivered.get(name).map_err(|e| unreadable(&path, &e))
+    }
+
+    /// Reads a file of the disk with that label, and says where it was.
+    pub(super) async fn on_disk(
+        &self,
+        label: &str,
+        file: &str,
+        pulled: &mut Pulled,
+    ) -> Result<Option<(String, Secret)>, SourceFault> {
+        let Some(disk) = volumes::find(&self.at(volumes::LABELS), label) else {
+            return Ok(None);
+        };
+        let delivered = self.pull(pulled).await.map_err(|e| unreadable(&disk, e))?;
+        let found = delivered.get(&volumes::name(label, file));
+        let bytes = found.map_err(|e| unreadable(&disk, &e))?;
+        Ok(bytes.map(|bytes| (format!("{}: {file}", shown(&disk)), bytes)))
+    }
+
+    /// What the socket has, asked for once in a round.
+    async fn pull<'p>(&self, pulled: &'p mut Pulled) -> Result<&'p Delivered, &'p str> {
         if pulled.is_none() {
             *pulled = Some(inputs::pull(&self.places.inputs).await);
         }
-        let problem = match pulled {
-            Some(Ok(delivered)) => return delivered.get(name).map_err(|e| unreadable(path, &e)),
-            Some(Err(problem)) => problem.as_str(),
-            None => "",
-        };
-        Err(unreadable(
-            path,
-            &format!("permission denied, and {problem}"),
-        ))
+        match pulled {
+            Some(Ok(delivered)) => Ok(delivered),
+            Some(Err(problem)) => Err(problem),
+            None => Err(""),
+        }
     }
 
     /// The name under which systemd passes this file on.
@@ -155,8 +213,15 @@ impl Files {
         known.map(|(name, _)| *name)
     }
 
+    /// A path as it is below the root.
+    pub(super) fn below(&self, path: &Path) -> PathBuf {
+        self.places
+            .root
+            .join(path.strip_prefix("/").unwrap_or(path))
+    }
+
     fn at(&self, path: &str) -> PathBuf {
-        self.places.at(path)
+        self.below(Path::new(path))
     }
 }
 

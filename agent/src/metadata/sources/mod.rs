@@ -10,6 +10,7 @@
 //! Nothing else knows one source from another.
 
 mod azure;
+mod config_drive;
 mod digitalocean;
 mod ec2;
 mod facts;
@@ -18,6 +19,7 @@ mod gce;
 mod hetzner;
 mod http;
 mod mmds;
+mod nocloud;
 mod openstack;
 mod source;
 mod token;

@@ -66,7 +66,7 @@ impl Source for Openstack {
 }
 
 /// The document under our key, or else in what any service said.
-fn vendor_data(body: &[u8]) -> Result<Parsed, DocumentFault> {
+pub(super) fn vendor_data(body: &[u8]) -> Result<Parsed, DocumentFault> {
     let tree = tree(body)?;
     let Value::Object(services) = &tree.0 else {
         return Err(DocumentFault::no_object());

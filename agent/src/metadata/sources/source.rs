@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::facts::Said;
 use super::files::{self, Files};
 use super::http::Http;
-use super::{azure, digitalocean, ec2, gce, hetzner, mmds, openstack, url};
+use super::{azure, config_drive, digitalocean, ec2, gce, hetzner, mmds, nocloud, openstack, url};
 use crate::config::SourceName;
 use crate::metadata::reading::{Reading, SourceFault};
 
@@ -66,6 +66,8 @@ impl Blueprint {
             SourceName::Credential => Box::new(files::Credential(files)),
             SourceName::File => Box::new(files::File(files)),
             SourceName::CloudInit => Box::new(files::CloudInit(files)),
+            SourceName::ConfigDrive => Box::new(config_drive::ConfigDrive::new(files)),
+            SourceName::Nocloud => Box::new(nocloud::Nocloud::new(files)),
             SourceName::Url => Box::new(url::Url::new(self.document.clone()?)),
             SourceName::Openstack => Box::new(openstack::Openstack::new(cloud)),
             SourceName::Ec2 => Box::new(ec2::Ec2::new(cloud)),

@@ -1,4 +1,6 @@
+mod bad_input;
 mod clouds;
+mod seeds;
 mod walk;
 
 use std::os::unix::fs::PermissionsExt;

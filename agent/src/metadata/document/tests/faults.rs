@@ -68,6 +68,13 @@ fn a_wrong_value_is_named_with_what_was_found_and_what_is_expected() {
             "tunnel.proxies[0].host_keys[1]: found no key",
         ),
         (
+            proxy(
+                "host_keys",
+                json!(format!("{0}\nx\n{0}", fixtures::public(1))),
+            ),
+            "tunnel.proxies[0].host_keys: line 2: found no key",
+        ),
+        (
             proxy("host_keys", json!(7)),
             "tunnel.proxies[0].host_keys: found 7, expected a host key line",
         ),
