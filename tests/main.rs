@@ -1,6 +1,7 @@
 //! The promises of vmagent, each proven against real peers.
 
 mod bad_bridge;
+mod bad_document;
 mod bad_input;
 mod bridge;
 mod builds;

@@ -80,6 +80,15 @@ pub(super) async fn pass(time: std::time::Duration) {
     tokio::time::resume();
 }
 
+/// What is kept for a fuzz target to begin with.
+pub(super) fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus");
+    let files = std::fs::read_dir(kept.join(target)).unwrap();
+    files
+        .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+        .collect()
+}
+
 /// A directory of its own, removed with what is in it.
 pub(super) struct Directory(PathBuf);
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, StrInput, Tag};
 use serde_json::{Map, Number, Value};
 
-use super::tree::Tree;
+use super::tree::{Tree, insert};
 
 /// How deep sequences and mappings may nest.
 const DEPTH: usize = 64;
@@ -118,8 +118,7 @@ impl<'a> Composer<'a> {
             let value = self.node(value, depth + 1)?;
             match name(key)? {
                 key if key == "<<" => merged.push(value),
-                // The last one wins, as for the YAML of Python and for JSON.
-                key => drop(entries.insert(key, value)),
+                key => insert(&mut entries, key, value),
             }
         }
         merged

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value};
 
 use super::DocumentFault;
+use crate::metadata::tree::TWICE;
 
 /// The longest text of the document that a complaint repeats. A line of a private key is longer.
 const REPEATED: usize = 40;
@@ -146,11 +147,17 @@ impl<'a> Fields<'a> {
 
     fn unknown(&self) -> impl Iterator<Item = &'a str> {
         let keys = self.entries.keys().map(String::as_str);
-        keys.filter(|key| !self.known.contains(key))
+        keys.filter(|key| !self.known.contains(key) && !key.ends_with(TWICE))
     }
 
-    /// Ends the mapping: a key that nobody has asked for is noted with the nearest that is known.
+    /// Ends the mapping: a key that nobody has asked for is noted with the nearest that is known,
+    /// and so is one that was there more than once.
     pub(super) fn finish(self, warnings: &mut Vec<String>) {
+        let twice = self.entries.keys().filter_map(|key| key.strip_suffix(TWICE));
+        for key in twice {
+            let path = self.path(&shown(key));
+            warnings.push(format!("{path}: written more than once; the last one counts"));
+        }
         for key in self.unknown() {
             let path = self.path(&shown(key));
             let nearest = self.known.iter().find(|known| is_near(key, known));

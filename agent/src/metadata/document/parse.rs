@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::read::document;
 use super::{Document, DocumentFault};
-use crate::metadata::tree::Tree;
+use crate::metadata::tree::{Tree, json};
 use crate::metadata::yaml;
 
 /// The key under which others carry a document.
@@ -58,8 +58,8 @@ pub(in crate::metadata) fn tree(text: &[u8]) -> Result<Tree, DocumentFault> {
         return yaml::compose(text).map_err(DocumentFault::Syntax);
     }
     // YAML's flow style looks the same; the message about JSON is the better one.
-    match serde_json::from_str(text) {
-        Ok(value) => Ok(Tree(value)),
+    match json(text) {
+        Ok(tree) => Ok(tree),
         Err(error) => yaml::compose(text).map_err(|_| DocumentFault::Syntax(error.to_string())),
     }
 }

@@ -159,6 +159,19 @@ fn a_person_can_have_a_file_checked() {
     assert!(crate::metadata::check::document(directory.path()).is_err());
 }
 
+#[test]
+fn what_the_fuzzer_begins_with_is_found_alike_by_all() {
+    let mut found = 0;
+    for bytes in fixtures::corpus("document") {
+        let (own, shared) = (parse(&bytes, Carrier::Own), parse(&bytes, Carrier::Shared));
+        if matches!(shared, Ok(Parsed::Document(_))) {
+            assert_eq!(own, shared);
+            found += 1;
+        }
+    }
+    assert!(found > 5, "{found}");
+}
+
 proptest! {
     #[test]
     fn no_bytes_break_it(bytes: Vec<u8>) {

@@ -7,7 +7,7 @@ use russh::keys::ssh_key::encoding::base64::{Base64, Encoding};
 
 use super::*;
 use crate::explain::Explain;
-use crate::metadata::fixtures::{document, json, yaml};
+use crate::metadata::fixtures::{corpus, document, json, yaml};
 
 mod parts;
 
@@ -191,6 +191,15 @@ fn bombs_do_not_go_off() {
         );
     }
     assert_eq!(fault(nested).code(), "metadata-undecodable");
+}
+
+#[test]
+fn what_the_fuzzer_begins_with_is_mostly_ours() {
+    let corpus = corpus("userdata");
+    let found = corpus
+        .iter()
+        .filter(|bytes| matches!(reading(bytes), Reading::Found(_)));
+    assert!(found.count() * 2 > corpus.len());
 }
 
 proptest! {

@@ -187,6 +187,22 @@ fn an_unknown_key_is_a_warning_with_its_path() {
 }
 
 #[test]
+fn a_key_that_is_there_twice_is_a_warning_and_the_last_one_counts() {
+    let text = fixtures::yaml(1).replace("    port: 1\n", "    port: 7\n    port: 1\n");
+    let mut doubled = fixtures::json(1).to_string();
+    doubled = doubled.replace("\"port\":1,", "\"port\":7,\"port\":1,");
+    for text in [text, doubled] {
+        let document = good(own(&text));
+        let expected = "tunnel.port: written more than once; the last one counts";
+        assert_eq!(document.warnings, [expected]);
+        assert_eq!(document.tunnel.unwrap().forward.port, 1);
+    }
+    // Of others' keys nothing is said.
+    let text = format!("users: []\nusers: []\n{}", fixtures::yaml(1));
+    assert_eq!(good(shared(&text)).warnings, [""; 0]);
+}
+
+#[test]
 fn no_complaint_repeats_what_could_be_secret() {
     let key = fixtures::private(1);
     let secrets: Vec<_> = key.lines().filter(|line| line.len() > 60).collect();

@@ -12,7 +12,8 @@ use crate::metadata::reading::LIMIT;
 enum Is {
     Absent,
     Empty,
-    Port(u16),
+    /// Found, with this port and a warning.
+    Twice(u16),
     /// The code, and what stands in the sentence.
     Fault(&'static str, &'static str),
 }
@@ -103,7 +104,10 @@ impl Place {
         let what = format!("{shown:?} at {}: {reading:?}", self.named);
         match (expected, &reading) {
             (Is::Absent, Reading::Absent) | (Is::Empty, Reading::Empty(_)) => {}
-            (Is::Port(port), Reading::Found(found)) => assert_eq!(*found, document(port), "{what}"),
+            (Is::Twice(port), Reading::Found(found)) => {
+                assert_eq!(found.tunnel, document(port).tunnel, "{what}");
+                assert!(found.warnings[0].contains("tunnel.port: written more"), "{what}");
+            }
             (Is::Fault(code, problem), Reading::Failed(fault)) => {
                 let said = fault.to_string();
                 assert_eq!(fault.code(), code, "{what}");
@@ -197,8 +201,7 @@ async fn what_is_wrong_in_our_document_is_named_everywhere() {
             b"vmagent: {\xff}".to_vec(),
             Is::Fault("metadata-not-text", "binary"),
         ),
-        // The last one counts, as for cloud-init.
-        (with("port: 12345", "port: 1\n    port: 2"), Is::Port(2)),
+        (with("port: 12345", "port: 1\n    port: 2"), Is::Twice(2)),
         (b"vmagent: ~\n".to_vec(), Is::Empty),
         (b"{\"vmagent\": {}}".to_vec(), Is::Empty),
     ] {

@@ -1,0 +1,113 @@
+//! Whatever is written to the file of the document: the fault names the file and the key, and
+//! the tunnel that was up stays up.
+
+use std::fs;
+use std::time::Duration;
+
+use harness::agent::Agent;
+use harness::scene::{PORT, Scene};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Puts these bytes there in one step.
+fn write(scene: &Scene, bytes: &[u8]) {
+    let path = scene.agent_dir().join("tunnel.yaml");
+    let fresh = path.with_extension("new");
+    fs::write(&fresh, bytes).unwrap();
+    fs::rename(&fresh, &path).unwrap();
+}
+
+/// Waits for the fault with that code, and checks that nothing else has changed.
+fn only_fault(agent: &Agent, code: &str, said: &str) {
+    let told = |status: &Value| {
+        let fault = &status["metadata"]["fault"];
+        let message = fault["message"].as_str().unwrap_or_default();
+        fault["code"] == code && message.contains("tunnel.yaml") && message.contains(said)
+    };
+    let status = agent
+        .wait_for(&format!("{code}: {said}"), SOON, told)
+        .unwrap();
+    assert_eq!(status["metadata"]["state"], "failed", "{status:#}");
+    assert_eq!(status["metadata"]["source"], "file", "{status:#}");
+    assert_eq!(status["tunnel"]["state"], "up", "{status:#}");
+}
+
+#[test]
+fn a_document_that_can_not_be_read_costs_nothing_but_a_fault() {
+    let scene = Scene::new().unwrap();
+    let agent = scene.up().unwrap();
+    let good = scene.document().unwrap();
+    let host_key = scene.proxy.host_key("ed25519").unwrap();
+    let pins = |list: &str| good.replace(&format!("['{host_key}']"), list);
+    let public = scene.person.public().unwrap();
+    let key = &good[good.find("      -----BEGIN").unwrap()..];
+    let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for level in 1..9 {
+        let before = format!("*a{},", level - 1).repeat(9);
+        bomb += &format!("a{level}: &a{level} [{before}]\n");
+    }
+    let cases: [(&str, &str, Vec<u8>); 10] = [
+        (
+            "document-invalid",
+            "found 7, expected a mapping",
+            b"7\n".to_vec(),
+        ),
+        ("document-invalid", "found a list", b"[1, 2]\n".to_vec()),
+        ("document-invalid", "found \"words\"", b"words\n".to_vec()),
+        (
+            "document-invalid",
+            "neither JSON nor YAML",
+            format!("vmagent: {}", "[".repeat(100_000)).into(),
+        ),
+        ("document-invalid", "its aliases expanded", bomb.into()),
+        (
+            "metadata-not-text",
+            "binary",
+            [good.as_bytes(), &[0xff]].concat(),
+        ),
+        (
+            "metadata-too-large",
+            "1048576",
+            [good.as_bytes(), &vec![b'\n'; 2 << 20]].concat(),
+        ),
+        (
+            "document-invalid",
+            "tunnel.private_key: found a public key",
+            good.replace(key, &format!("      {public}\n")).into(),
+        ),
+        (
+            "document-invalid",
+            "tunnel.proxies[0].host_keys[1]: found no key",
+            pins(&format!("['{host_key}', nonsense, '{host_key}']")).into(),
+        ),
+        (
+            "document-invalid",
+            "tunnel.proxies[0].host_keys: line 2: found no key",
+            pins(&format!("\"{host_key}\\nnonsense\\n{host_key}\"")).into(),
+        ),
+    ];
+    for (code, said, bytes) in cases {
+        write(&scene, &bytes);
+        only_fault(&agent, code, said);
+    }
+    // Of two keys of one name the last counts, as for cloud-init: this is the same tunnel.
+    let port = format!("port: {PORT}");
+    write(
+        &scene,
+        good.replace(&port, &format!("port: 1\n    {port}"))
+            .as_bytes(),
+    );
+    let warned = |status: &Value| {
+        let warning = status["metadata"]["warnings"][0].as_str();
+        warning.is_some_and(|said| said.contains("tunnel.port: written more than once"))
+    };
+    let status = agent.wait_for("a warning", SOON, warned).unwrap();
+    assert_eq!(status["metadata"]["state"], "found", "{status:#}");
+    assert_eq!(status["tunnel"]["state"], "up");
+    assert_eq!(
+        scene.proxy.log().matches("Accepted publickey").count(),
+        1,
+        "the session was lost"
+    );
+}
