@@ -116,19 +116,29 @@ fn pull(machine: &Machine) -> Vec<u8> {
 
 #[test]
 fn root_only_inputs_reach_it_whenever_they_appear() {
+    let seeds = "/var/lib/cloud/seed";
     let files = [
         "/etc/vmagent/tunnel.yaml",
         "/run/cloud-init/combined-cloud-config.json",
         "/var/lib/cloud/instance/cloud-config.txt",
         "/var/lib/cloud/instance/vendor-cloud-config.txt",
         "/var/lib/cloud/instance/vendor2-cloud-config.txt",
+        &format!("{seeds}/nocloud/user-data"),
+        &format!("{seeds}/nocloud/vendor-data"),
+        &format!("{seeds}/nocloud-net/user-data"),
+        &format!("{seeds}/nocloud-net/vendor-data"),
     ];
     for debian in Debian::ALL {
         let machine = plan(debian).boot();
         // What is passed on of a file, in base64; nothing if there is no such file.
         let passed_on = |file: &str| {
             let answer: Value = serde_json::from_slice(&pull(&machine)).unwrap();
-            let entry = &answer[file.rsplit('/').next().unwrap()];
+            // Of seeds there are several, told apart by their directory.
+            let name = file
+                .strip_prefix(seeds)
+                .map(|name| name[1..].replace('/', "-"));
+            let base = file.rsplit('/').next().map(str::to_owned);
+            let entry = &answer[name.or(base).unwrap()];
             match entry["state"].as_str() {
                 Some("present") => Some(entry["base64"].as_str().unwrap_or_default().to_owned()),
                 Some("absent") => None,
@@ -143,6 +153,11 @@ fn root_only_inputs_reach_it_whenever_they_appear() {
             let expected = machine.check(&format!("base64 --wrap=0 {file}"));
             assert_eq!(passed_on(file), Some(expected), "{debian:?}: {file}");
         }
+        // Of every kernel, and hidden from the agent itself.
+        let line = machine.check("base64 --wrap=0 /proc/cmdline");
+        let answer: Value = serde_json::from_slice(&pull(&machine)).unwrap();
+        assert_eq!(answer["kernel-command-line"]["base64"], line);
+
         let first = files[0];
         machine.check(&format!(": >{first}"));
         assert_eq!(passed_on(first).as_deref(), Some(""), "empty is not absent");

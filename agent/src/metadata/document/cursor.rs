@@ -153,10 +153,15 @@ impl<'a> Fields<'a> {
     /// Ends the mapping: a key that nobody has asked for is noted with the nearest that is known,
     /// and so is one that was there more than once.
     pub(super) fn finish(self, warnings: &mut Vec<String>) {
-        let twice = self.entries.keys().filter_map(|key| key.strip_suffix(TWICE));
+        let twice = self
+            .entries
+            .keys()
+            .filter_map(|key| key.strip_suffix(TWICE));
         for key in twice {
             let path = self.path(&shown(key));
-            warnings.push(format!("{path}: written more than once; the last one counts"));
+            warnings.push(format!(
+                "{path}: written more than once; the last one counts"
+            ));
         }
         for key in self.unknown() {
             let path = self.path(&shown(key));

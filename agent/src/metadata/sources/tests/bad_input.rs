@@ -106,7 +106,10 @@ impl Place {
             (Is::Absent, Reading::Absent) | (Is::Empty, Reading::Empty(_)) => {}
             (Is::Twice(port), Reading::Found(found)) => {
                 assert_eq!(found.tunnel, document(port).tunnel, "{what}");
-                assert!(found.warnings[0].contains("tunnel.port: written more"), "{what}");
+                assert!(
+                    found.warnings[0].contains("tunnel.port: written more"),
+                    "{what}"
+                );
             }
             (Is::Fault(code, problem), Reading::Failed(fault)) => {
                 let said = fault.to_string();
