@@ -7,8 +7,9 @@ use harness::failure::Result;
 use harness::guest::{BOOT, Guest, key};
 use harness::image::Image;
 use harness::metadata::Metadata;
-use harness::seed::Seed;
+use harness::seed::{self, Seed};
 use harness::world::{PUBLIC, World};
+use serde_json::json;
 
 const UP: Duration = Duration::from_secs(60);
 
@@ -96,6 +97,88 @@ fn ec2s_user_data_by_imdsv2() -> Result<()> {
         metadata
             .requests()
             .contains(&"PUT /latest/api/token".to_owned())
+    );
+    Ok(())
+}
+
+/// Waits until nobody has a document any more.
+fn gone(guest: &Guest) -> Result<()> {
+    let off = |status: &serde_json::Value| status["tunnel"]["state"] == "off";
+    guest
+        .wait_status("no document", UP, off)
+        .map(|status| assert_eq!(status["metadata"]["source"], json!(null), "{status:#}"))
+}
+
+#[test]
+fn disks_and_seeds_where_cloud_init_does_not_run() -> Result<()> {
+    let world = World::new(&[PUBLIC])?;
+    let guest = Guest::restore(&world.namespace)?;
+    guest.run("! test -e /run/cloud-init/enabled")?;
+    let config = format!("#cloud-config\n{}", world.wrapped(PUBLIC)?);
+
+    let vendor_data = json!({"static": {}, "vmagent": world.json(PUBLIC)?}).to_string();
+    let files = [
+        (
+            "openstack/latest/meta_data.json",
+            r#"{"uuid": "83679162-1378"}"#,
+        ),
+        ("openstack/latest/vendor_data2.json", &vendor_data),
+    ];
+    let drive = seed::iso(&guest.dir().join("drive"), "config-2", &files)?;
+    let device = guest.plug_disk(&drive)?;
+    up_by(&guest, "config-drive", UP)?;
+    let named = |status: &serde_json::Value| status["instance_id"] == "83679162-1378";
+    guest.wait_status("the drive's name for it", UP, named)?;
+    guest.run(&format!("! grep -l '^{device} ' /proc/[0-9]*/mounts"))?;
+    guest.run(&format!("losetup --detach {device}"))?;
+    gone(&guest)?;
+
+    // As carriers mangle it: a part in base64, behind a script.
+    let part = seed::base64(config.as_bytes());
+    let user_data = format!(
+        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=x\n\n--x\n\
+         Content-Type: text/x-shellscript\n\n#!/bin/sh\n--x\nContent-Type: text/cloud-config\n\
+         Content-Transfer-Encoding: base64\n\n{part}\n--x--\n"
+    );
+    let files = [("meta-data", ""), ("user-data", &user_data)];
+    let disk = seed::fat(&guest.dir().join("seed"), "CIDATA", &files)?;
+    let device = guest.plug_disk(&disk)?;
+    up_by(&guest, "nocloud", UP)?;
+    guest.run(&format!("losetup --detach {device}"))?;
+    gone(&guest)?;
+
+    guest.run("mkdir -p -m 700 /var/lib/cloud/seed/nocloud")?;
+    guest.write("/var/lib/cloud/seed/nocloud/vendor-data", &config)?;
+    up_by(&guest, "nocloud", UP)?;
+    assert_eq!(guest.run("systemctl --failed --no-legend")?, "");
+    Ok(())
+}
+
+#[test]
+fn what_the_hypervisor_says_where_cloud_init_is_off() -> Result<()> {
+    let world = World::new(&[PUBLIC])?;
+    let metadata = Metadata::start(&world.namespace)?;
+    let config = format!("#cloud-config\n{}", world.wrapped(PUBLIC)?);
+    metadata.page("/seed/user-data", "#!/bin/sh\n");
+    metadata.page("/seed/vendor-data", &config);
+    let guest = Boot::new(Image::of("trixie")?)?
+        .append("cloud-init=disabled")
+        .fw_cfg_credential("vmagent.tunnel", world.document(PUBLIC)?.as_bytes())
+        .smbios("type=1,serial=ds=nocloud;s=http://169.254.169.254/seed/")
+        .launch(&world.namespace)?;
+    up_by(&guest, "credential", BOOT)?;
+
+    // Without it, the serial number leads to a server. It is for root alone to read.
+    let without = "[Service]\nLoadCredential=\n";
+    let drop_in = "/etc/systemd/system/vmagent.service.d";
+    guest.run(&format!("mkdir -p {drop_in}"))?;
+    guest.write(&format!("{drop_in}/test.conf"), without)?;
+    guest.run("systemctl daemon-reload; systemctl restart vmagent.service")?;
+    up_by(&guest, "nocloud", UP)?;
+    let requests = metadata.requests();
+    assert!(
+        requests.contains(&"GET /seed/vendor-data".to_owned()),
+        "{requests:?}"
     );
     Ok(())
 }

@@ -18,6 +18,7 @@ pub struct Boot {
     pub(crate) cid: u32,
     pub(crate) seed: Option<Seed>,
     pub(crate) smbios: Vec<String>,
+    pub(crate) fw_cfg: Vec<(String, Vec<u8>)>,
     pub(crate) append: String,
     pub(crate) start: Start,
     pub(crate) network: bool,
@@ -47,6 +48,7 @@ impl Boot {
             cid: 42,
             seed: None,
             smbios,
+            fw_cfg: Vec::new(),
             append: trimmings(),
             start: Start::Direct,
             network: true,
@@ -72,6 +74,14 @@ impl Boot {
     #[must_use]
     pub fn credential(mut self, name: &str, value: &[u8]) -> Self {
         self.smbios.push(credential(name, value));
+        self
+    }
+
+    /// With a systemd credential, delivered by QEMU's fw_cfg device.
+    #[must_use]
+    pub fn fw_cfg_credential(mut self, name: &str, value: &[u8]) -> Self {
+        let name = format!("opt/io.systemd.credentials/{name}");
+        self.fw_cfg.push((name, value.to_vec()));
         self
     }
 

@@ -20,7 +20,7 @@ use crate::control::Control;
 use crate::failure::{Context, Failure, Result};
 use crate::launch::start;
 use crate::netns::Namespace;
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::qmp::Qmp;
 use crate::saved::Saved;
 use crate::ssh::{Client, Key};
@@ -142,6 +142,23 @@ impl Guest {
             "umask 077; base64 -d <<<{text} >{path}.new && mv {path}.new {path}"
         ))
         .map(drop)
+    }
+
+    /// Gives the guest a disk with the content of this file, and returns the device. A loop
+    /// device: udev treats it as any other.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be written or set up.
+    pub fn plug_disk(&self, image: &Path) -> Result<String> {
+        let mut pack = Command::new("sh");
+        pack.args(["-c", "gzip --stdout \"$0\" | base64 --wrap=0"]);
+        let packed = process::run(pack.arg(image))?;
+        let script = format!(
+            "modprobe loop; umask 077; file=$(mktemp /var/tmp/disk.XXXXXX); base64 -d <<<{packed} | gunzip >$file
+             losetup --find --show --read-only $file"
+        );
+        Ok(self.run(&script)?.trim().to_owned())
     }
 
     /// Waits until sshd's banner can be read over vsock, and returns it.

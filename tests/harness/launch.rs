@@ -1,5 +1,6 @@
 //! How a guest is started: restored from a saved state, or booted.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -145,6 +146,12 @@ impl Guest {
                 iso.display()
             ));
             command.args(["-device", "nvme,drive=seed,serial=seed"]);
+        }
+        for (index, (name, value)) in boot.fw_cfg.iter().enumerate() {
+            let file = dir.path().join(format!("fw_cfg{index}"));
+            fs::write(&file, value)?;
+            let entry = format!("name={name},file={}", file.display());
+            command.args(["-fw_cfg", &entry]);
         }
         let again = process::copy(&command);
         Self::launch(namespace, dir, vsock, &command, again)

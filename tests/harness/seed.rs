@@ -25,25 +25,60 @@ impl Seed {
     ///
     /// What genisoimage says.
     pub fn write(&self, dir: &Path) -> Result<PathBuf> {
-        let content = dir.join("seed");
-        fs::create_dir(&content).during(content.display())?;
-        fs::write(
-            content.join("meta-data"),
-            format!("instance-id: {}\n", self.instance_id),
-        )?;
-        fs::write(content.join("user-data"), &self.user_data)?;
+        let meta_data = format!("instance-id: {}\n", self.instance_id);
+        let mut files = vec![
+            ("meta-data", meta_data.as_str()),
+            ("user-data", &self.user_data),
+        ];
         if !self.vendor_data.is_empty() {
-            fs::write(content.join("vendor-data"), &self.vendor_data)?;
+            files.push(("vendor-data", &self.vendor_data));
         }
-        let iso = dir.join("seed.iso");
-        let mut command = Command::new("genisoimage");
-        command
-            .args(["-quiet", "-volid", "cidata", "-joliet", "-rock", "-output"])
-            .arg(&iso)
-            .arg(&content);
-        process::run(&mut command)?;
-        Ok(iso)
+        iso(&dir.join("seed"), "cidata", &files)
     }
+}
+
+/// Writes an ISO 9660 image with a volume label and these files: `path` with `.iso` behind it.
+///
+/// # Errors
+///
+/// What genisoimage says.
+pub fn iso(path: &Path, label: &str, files: &[(&str, &str)]) -> Result<PathBuf> {
+    let image = path.with_extension("iso");
+    let mut command = Command::new("genisoimage");
+    command
+        .args(["-quiet", "-joliet", "-rock", "-volid", label, "-output"])
+        .arg(&image)
+        .arg(tree(path, files)?);
+    process::run(&mut command)?;
+    Ok(image)
+}
+
+/// Writes a FAT image in the same way: `path` with `.img` behind it.
+///
+/// # Errors
+///
+/// What mkfs.vfat or mcopy says.
+pub fn fat(path: &Path, label: &str, files: &[(&str, &str)]) -> Result<PathBuf> {
+    let image = path.with_extension("img");
+    let mut make = Command::new("mkfs.vfat");
+    make.args(["-n", label, "-C"]).arg(&image).arg("256");
+    process::run(&mut make)?;
+    let mut copy = Command::new("sh");
+    copy.args(["-c", "mcopy -s -i \"$0\" \"$1\"/* ::/"]);
+    copy.arg(&image).arg(tree(path, files)?);
+    process::run(&mut copy)?;
+    Ok(image)
+}
+
+/// A directory of these files, and of nothing else.
+fn tree(path: &Path, files: &[(&str, &str)]) -> Result<PathBuf> {
+    let content = path.with_extension("tree");
+    for (name, text) in files {
+        let file = content.join(name);
+        fs::create_dir_all(file.parent().unwrap_or(&content)).during(file.display())?;
+        fs::write(file, text)?;
+    }
+    Ok(content)
 }
 
 /// The SMBIOS string that carries a systemd credential into the guest.
