@@ -7,6 +7,8 @@
 #   make bench-recovery
 #                seconds to recovery beside autossh and ssh -R, to docs/bench/recovery.md
 #                (5 rounds, half an hour; ROUNDS=1 for a look, FAULTS="restart ghost" for some)
+#   make fuzz    a minute for each parser of what others wrote: executions and findings
+#                (SECONDS_EACH=600 for longer)
 #   make check   what must be clean before a commit
 #   make deb     the Debian packages, in target/debian
 #   make image   a bootable Debian 13 disk with the package baked in, in target/image
@@ -16,7 +18,7 @@
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 
-.PHONY: demo test base built bench bench-recovery check deb image setup lint
+.PHONY: demo test base built bench bench-recovery fuzz check deb image setup lint
 
 demo: image
 	@cargo run --quiet --locked -p vmagent-tests --bin demo
@@ -42,6 +44,9 @@ bench: image
 bench-recovery: deb
 	@tests/bench/setup autossh nftables
 	@cargo run --quiet --locked -p vmagent-tests --bin bench-recovery
+
+fuzz:
+	@tests/fuzz/run
 
 check: lint
 	cargo fmt --all --check
