@@ -24,6 +24,7 @@ mod hostile_channels;
 mod images;
 mod limits;
 mod local_sshd;
+mod nat_verdict;
 mod news;
 mod outlive;
 mod packages;

@@ -117,6 +117,7 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
         when: config.when,
         nat: board.nat(),
         instance_id: board.instance_id(),
+        status: board.subscribe(),
         wanted: wanted_in,
     };
     tasks.spawn(until(stop.clone(), desire.run()));

@@ -1,35 +1,110 @@
 //! Whether this guest is behind NAT: the verdict, the rule it follows from, and its inputs.
+//!
+//! ```text
+//!  kernel ──── default routes, addresses ─┐
+//!                                         ├─> Inputs ── verdict ── decision ── hold ──> the tunnel
+//!  metadata ── public address ────────────┘             (all of them pure)
+//! ```
+//!
+//! | what is known | verdict |
+//! |---|---|
+//! | the metadata names a public address for this guest, and it is on the interface | direct |
+//! | the same, and it is not | one-to-one |
+//! | a global IPv4 address is on the interface | direct |
+//! | the metadata names a load balancer's address | unknown: it may lead to others |
+//! | a private IPv4 address, and a global IPv6 one | nat: it is of use to IPv6 clients only |
+//! | a global IPv6 address, and no IPv4 | direct |
+//! | only addresses that can't be dialled from outside | nat |
+//! | the same, and the metadata can't tell whether a public one is mapped to them | unknown |
+//! | no default route, or no address there | unknown |
+//!
+//! *The interface* is the one that the default route leads to; of several, the one with the lowest
+//! metric, for IPv4 and IPv6 by themselves: answers go out there, whatever came in elsewhere.
+
+mod address;
+pub mod hold;
+pub mod routes;
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use nix::ifaddrs::getifaddrs;
-
-use crate::metadata::PublicAddress;
+use crate::config::SourceName;
 use crate::metadata::document::When;
-use crate::status::model::{self, NatInputs, NatVerdict};
+use crate::metadata::{Facts, PublicAddress};
+use crate::status::model::{
+    self, DefaultRoute, InterfaceAddress, NatInputs, NatVerdict, PublicKind, TunnelDecision,
+};
+use address::Reach;
+use routes::Route;
 
 /// What the verdict is made from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inputs {
-    /// Addresses of the interfaces that carry a default route.
-    pub addresses: Vec<IpAddr>,
-    /// The public address that the metadata names.
-    pub public_address: Option<IpAddr>,
+    /// Addresses of the interfaces that count.
+    pub addresses: BTreeSet<Address>,
+    /// All default routes.
+    pub routes: BTreeSet<Route>,
+    /// What the metadata says.
+    pub public: PublicAddress,
+    /// Who said it; none while nobody has answered.
+    pub public_source: Option<SourceName>,
+}
+
+/// An address and the interface that has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// The interface's name.
+    pub interface: String,
+}
+
+impl Inputs {
+    /// Asks the kernel; the rest is what the metadata says.
+    ///
+    /// What the kernel does not tell is left out: the verdict is then `unknown`.
+    #[must_use]
+    pub fn read(facts: &Facts) -> Self {
+        let routes = routes::read();
+        Self {
+            addresses: routes::addresses(&routes),
+            routes,
+            public: facts.public,
+            public_source: facts.public_source,
+        }
+    }
+
+    /// The first of these addresses that can be dialled from there.
+    fn find(&self, wanted: impl Fn(&IpAddr, Reach) -> bool) -> Option<(&Address, IpAddr, Reach)> {
+        let mut known = self.addresses.iter().map(|address| {
+            let ip = address.ip.to_canonical();
+            (address, ip, Reach::of(&ip))
+        });
+        known.find(|(_, ip, reach)| wanted(ip, *reach))
+    }
+
+    /// Who speaks for the metadata.
+    fn who(&self) -> &'static str {
+        self.public_source
+            .map_or("the metadata", SourceName::as_str)
+    }
 }
 
 /// Whether a tunnel is held: what the configuration says, else the document, else the verdict.
+/// `document` is what the document says, if there is one that asks for a tunnel.
 ///
 /// When in doubt it is: one tunnel too many costs little, one too few may be the last way in.
 #[must_use]
-pub fn wanted(document: When, config: Option<When>, verdict: NatVerdict) -> bool {
+pub fn decide(document: Option<When>, config: Option<When>, verdict: NatVerdict) -> TunnelDecision {
+    let Some(document) = document else {
+        return TunnelDecision::NotAsked;
+    };
     match config.unwrap_or(document) {
-        When::Always => true,
-        When::Never => false,
+        When::Always => TunnelDecision::Always,
+        When::Never => TunnelDecision::Never,
         When::Auto => match verdict {
-            NatVerdict::Nat | NatVerdict::Unknown => true,
-            NatVerdict::Direct | NatVerdict::OneToOne => false,
+            NatVerdict::Nat | NatVerdict::Unknown => TunnelDecision::Needed,
+            NatVerdict::Direct | NatVerdict::OneToOne => TunnelDecision::NotNeeded,
         },
     }
 }
@@ -37,153 +112,147 @@ pub fn wanted(document: When, config: Option<When>, verdict: NatVerdict) -> bool
 /// The verdict, and the rule that decided as a sentence.
 #[must_use]
 pub fn verdict(inputs: &Inputs) -> (NatVerdict, String) {
-    let addresses: Vec<_> = inputs.addresses.iter().map(IpAddr::to_canonical).collect();
-    let public = inputs.public_address.map(|address| address.to_canonical());
-    if let Some(public) = public.filter(is_public) {
-        return if addresses.contains(&public) {
-            let rule = format!("the metadata names {public}, which is on the interface");
-            (NatVerdict::Direct, rule)
-        } else {
-            let rule = format!("the metadata names {public}, which is not on the interface");
-            (NatVerdict::OneToOne, rule)
-        };
+    named(inputs)
+        .or_else(|| on_the_interface(inputs))
+        .unwrap_or_else(|| unreachable(inputs))
+}
+
+/// By the public address that the metadata names, if it says it all.
+fn named(inputs: &Inputs) -> Option<(NatVerdict, String)> {
+    let PublicAddress::Own(public) = inputs.public else {
+        return None;
+    };
+    let public = public.to_canonical();
+    let private_v4 = inputs.find(|ip, reach| ip.is_ipv4() && reach != Reach::Public);
+    // A private cloud may call an address public that is not. One of IPv6 is half the truth
+    // where IPv4 clients find nobody.
+    if Reach::of(&public) != Reach::Public || (public.is_ipv6() && private_v4.is_some()) {
+        return None;
     }
-    let mut global = addresses.iter().filter(|address| is_public(address));
-    let v4 = global.clone().find(|address| address.is_ipv4());
-    if let Some(address) = v4 {
-        let rule = format!("the interface has the global address {address}");
-        return (NatVerdict::Direct, rule);
+    let who = inputs.who();
+    if let Some((own, ..)) = inputs.find(|ip, _| *ip == public) {
+        let rule = format!("{who} names {public}, which is on {}", own.interface);
+        return Some((NatVerdict::Direct, rule));
     }
-    let private_v4 = addresses.iter().find(|address| address.is_ipv4());
-    match (private_v4, global.next()) {
-        (Some(private), Some(v6)) => {
+    let to = inputs.find(|ip, reach| ip.is_ipv4() == public.is_ipv4() && reach != Reach::LinkLocal);
+    let to = to.map_or_else(
+        || "and no interface has it".to_owned(),
+        |(own, ip, _)| format!("which is mapped to {ip} on {}", own.interface),
+    );
+    Some((NatVerdict::OneToOne, format!("{who} names {public}, {to}")))
+}
+
+/// By a global address on the interface, as far as it leads.
+fn on_the_interface(inputs: &Inputs) -> Option<(NatVerdict, String)> {
+    if let Some((own, ip, _)) = inputs.find(|ip, reach| ip.is_ipv4() && reach == Reach::Public) {
+        let rule = format!("{} has the global address {ip}", own.interface);
+        return Some((NatVerdict::Direct, rule));
+    }
+    if let PublicAddress::LoadBalancer(public) = inputs.public
+        && Reach::of(&public.to_canonical()) == Reach::Public
+    {
+        let rule = format!(
+            "{} names {public}, but that is a load balancer's, which may lead to other machines",
+            inputs.who()
+        );
+        return Some((NatVerdict::Unknown, rule));
+    }
+    let (six, v6, _) = inputs.find(|ip, reach| ip.is_ipv6() && reach == Reach::Public)?;
+    Some(match inputs.find(|ip, _| ip.is_ipv4()) {
+        Some((four, v4, reach)) => {
             let rule = format!(
-                "the IPv4 address {private} is private; {v6} is global, but of use to IPv6 \
-                 clients only"
+                "{} has {v4}, {}; {v6} is global, but of use to IPv6 clients only",
+                four.interface,
+                reach.as_words()
             );
             (NatVerdict::Nat, rule)
         }
-        (None, Some(v6)) => {
-            let rule = format!("the interface has the global address {v6} and no IPv4");
+        None => {
+            let rule = format!("{} has the global address {v6}, and no IPv4", six.interface);
             (NatVerdict::Direct, rule)
         }
-        (_, None) => match addresses.first() {
-            Some(private) => {
-                let private = private_v4.unwrap_or(private);
-                let rule = format!("{private} can't be dialled from outside, nor can any other");
-                (NatVerdict::Nat, rule)
-            }
-            None => {
-                let rule = "no interface has a default route and an address".to_owned();
-                (NatVerdict::Unknown, rule)
-            }
-        },
-    }
+    })
 }
 
-/// Whether an address can be dialled from anywhere. The ranges for documentation count as if
-/// they could: nobody has them but those who try things out.
-fn is_public(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => is_public_v4(*v4),
-        IpAddr::V6(v6) => is_public_v6(v6),
-    }
-}
-
-/// By the IANA registry of special-purpose addresses.
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let special = match (a, b) {
-        // This network; shared space behind carriers (RFC 6598); benchmarks (RFC 2544).
-        (0, _) | (100, 64..=127) | (198, 18 | 19) => true,
-        // Protocol assignments; multicast and what was never handed out.
-        (192, 0) => c == 0,
-        (224..=255, _) => true,
-        _ => address.is_private() || address.is_loopback() || address.is_link_local(),
+/// Nothing that is known can be dialled from outside.
+fn unreachable(inputs: &Inputs) -> (NatVerdict, String) {
+    let any_v4 = inputs.find(|ip, _| ip.is_ipv4());
+    let known = any_v4
+        .or_else(|| inputs.find(|_, reach| reach != Reach::LinkLocal))
+        .or_else(|| inputs.find(|_, _| true));
+    let Some((own, ip, reach)) = known else {
+        let rule = match inputs.routes.first() {
+            Some(route) => format!("{} has a default route, but no address", route.interface),
+            None => "there is no default route".to_owned(),
+        };
+        return (NatVerdict::Unknown, rule);
     };
-    !special
+    let has = format!("{} has {ip}, {}", own.interface, reach.as_words());
+    let who = inputs.who();
+    match (inputs.public, inputs.public_source) {
+        (PublicAddress::Unknown, Some(_)) => {
+            let rule =
+                format!("{has}, and {who} does not tell whether a public one is mapped to it");
+            (NatVerdict::Unknown, rule)
+        }
+        (PublicAddress::Unknown, None) => (
+            NatVerdict::Nat,
+            format!("{has}, and no metadata names a public one"),
+        ),
+        (PublicAddress::None, _) => (
+            NatVerdict::Nat,
+            format!("{has}, and {who} has no public one"),
+        ),
+        (PublicAddress::Own(other) | PublicAddress::LoadBalancer(other), _) => {
+            let other = other.to_canonical();
+            let kind = Reach::of(&other).as_words();
+            let rule = format!("{has}, and {other}, which {who} names, is {kind} as well");
+            (NatVerdict::Nat, rule)
+        }
+    }
 }
 
-fn is_public_v6(address: &Ipv6Addr) -> bool {
-    let [first, second, ..] = address.segments();
-    // All that has been handed out is in 2000::/3; 2001::/32 is Teredo, a tunnel through NAT.
-    first & 0xe000 == 0x2000 && (first, second) != (0x2001, 0)
-}
-
-/// Reads the inputs; `public` is what the metadata says.
-///
-/// What the kernel does not tell is left out: the verdict is then `unknown`.
+/// The slice of the status that shows all of it, but for the hold.
 #[must_use]
-pub fn read_inputs(public: PublicAddress) -> Inputs {
-    let mut interfaces = BTreeSet::new();
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    interfaces.extend(default_v4(&read("/proc/self/net/route")));
-    interfaces.extend(default_v6(&read("/proc/self/net/ipv6_route")));
-    let mut addresses = BTreeSet::new();
-    for entry in getifaddrs().into_iter().flatten() {
-        let Some(address) = entry
-            .address
-            .filter(|_| interfaces.contains(&entry.interface_name))
-        else {
-            continue;
-        };
-        addresses.extend(address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip())));
-        addresses.extend(address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())));
-    }
-    Inputs {
-        addresses: addresses.into_iter().collect(),
-        public_address: match public {
-            PublicAddress::Own(address) => Some(address),
-            PublicAddress::Unknown | PublicAddress::None | PublicAddress::LoadBalancer(_) => None,
-        },
-    }
-}
-
-/// `RTF_UP` and `RTF_REJECT` (linux/route.h).
-const UP: u32 = 0x1;
-const REJECT: u32 = 0x200;
-
-fn usable(flags: &str) -> bool {
-    u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & UP != 0 && flags & REJECT == 0)
-}
-
-/// Interfaces with a default route, by `/proc/net/route`: name, destination, gateway, flags, ..,
-/// mask in the eighth column.
-fn default_v4(table: &str) -> Vec<String> {
-    let interface = |line: &str| {
-        let columns: Vec<_> = line.split_whitespace().collect();
-        let [name, "00000000", _, flags, _, _, _, "00000000", ..] = columns[..] else {
-            return None;
-        };
-        usable(flags).then(|| name.to_owned())
+pub fn show(
+    inputs: &Inputs,
+    verdict: NatVerdict,
+    rule: &str,
+    decision: TunnelDecision,
+) -> model::Nat {
+    let (public_kind, public) = match inputs.public {
+        PublicAddress::Unknown => (PublicKind::Unknown, None),
+        PublicAddress::None => (PublicKind::None, None),
+        PublicAddress::Own(address) => (PublicKind::Own, Some(address)),
+        PublicAddress::LoadBalancer(address) => (PublicKind::LoadBalancer, Some(address)),
     };
-    table.lines().filter_map(interface).collect()
-}
-
-/// The same by `/proc/net/ipv6_route`: destination, its prefix length, source, its length, next
-/// hop, metric, references, use, flags, name. The kernel's own reject route is on `lo`.
-fn default_v6(table: &str) -> Vec<String> {
-    let interface = |line: &str| {
-        let columns: Vec<_> = line.split_whitespace().collect();
-        let [destination, "00", _, _, _, _, _, _, flags, name] = columns[..] else {
-            return None;
-        };
-        let all = destination.bytes().all(|digit| digit == b'0');
-        (all && usable(flags) && name != "lo").then(|| name.to_owned())
+    let address = |own: &Address| InterfaceAddress {
+        interface: own.interface.clone(),
+        address: own.ip.to_string(),
     };
-    table.lines().filter_map(interface).collect()
-}
-
-/// The slice of the status that shows all of it.
-#[must_use]
-pub fn show(inputs: &Inputs, verdict: NatVerdict, rule: &str) -> model::Nat {
+    let route = |route: &Route| DefaultRoute {
+        family: route.family.as_str().to_owned(),
+        interface: route.interface.clone(),
+        metric: route.metric,
+    };
+    let inputs = NatInputs {
+        addresses: inputs
+            .addresses
+            .iter()
+            .map(|own| own.ip.to_string())
+            .collect(),
+        public_address: public.map(|address| address.to_string()),
+        public_kind,
+        public_source: inputs.public_source.map(|name| name.as_str().to_owned()),
+        interfaces: inputs.addresses.iter().map(address).collect(),
+        default_routes: inputs.routes.iter().map(route).collect(),
+    };
     model::Nat {
         verdict,
         rule: rule.to_owned(),
-        inputs: NatInputs {
-            addresses: inputs.addresses.iter().map(IpAddr::to_string).collect(),
-            public_address: inputs.public_address.map(|address| address.to_string()),
-        },
+        inputs,
+        decision,
+        held_until: None,
     }
 }
 

@@ -1,18 +1,20 @@
 //! From what the metadata says, and what the network looks like, to the tunnel that is wanted.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 use tracing::info;
 
 use crate::host;
 use crate::metadata::document::{Document, TunnelSpec, When};
 use crate::metadata::{Facts, InForce};
-use crate::nat;
+use crate::moment::at;
+use crate::nat::hold::{Hold, Traffic};
+use crate::nat::{self, Inputs};
 use crate::status::board::Slice;
-use crate::status::model;
+use crate::status::model::{self, Status, Timestamp, TunnelDecision, TunnelState};
 use crate::tunnel::driver::Wanted;
 
 /// Between two looks at the network.
@@ -27,17 +29,19 @@ pub(super) struct Desire {
     pub(super) when: Option<When>,
     pub(super) nat: Slice<model::Nat>,
     pub(super) instance_id: Slice<Option<String>>,
+    /// Where it stands whether a live tunnel is in use, before it is taken down.
+    pub(super) status: watch::Receiver<Status>,
     pub(super) wanted: watch::Sender<Wanted>,
 }
 
 impl Desire {
     /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
-        let mut doubts = 0;
+        let mut hold = Hold::default();
         loop {
             let InForce { document, epoch } = self.documents.borrow_and_update().clone();
             let facts = self.facts.borrow_and_update().clone();
-            let spec = self.decide(document.as_deref(), facts, &mut doubts);
+            let (spec, until) = self.decide(document.as_deref(), facts, &mut hold);
             let wanted = Wanted { spec, epoch };
             let changed = self.wanted.send_if_modified(|before| {
                 let changed = *before != wanted;
@@ -51,35 +55,75 @@ impl Desire {
                 );
             }
             tokio::select! {
-                Ok(()) = self.documents.changed() => doubts = 0,
+                Ok(()) = self.documents.changed() => {}
                 Ok(()) = self.facts.changed() => {}
                 Ok(()) = self.network.changed() => {}
-                () = sleep_until(Instant::now() + LOOK) => {}
+                () = at(until) => {}
+                () = sleep(LOOK) => {}
             }
         }
     }
 
+    /// What is wanted, and until when if it is wanted only because it is there.
     fn decide(
         &self,
         document: Option<&Document>,
         facts: Facts,
-        doubts: &mut u32,
-    ) -> Option<Arc<TunnelSpec>> {
+        hold: &mut Hold,
+    ) -> (Option<Arc<TunnelSpec>>, Option<Instant>) {
+        let inputs = Inputs::read(&facts);
         let instance_id = facts.instance_id.or_else(host::instance_id);
         self.instance_id.update(|id| *id = instance_id);
-        let inputs = nat::read_inputs(facts.public);
         let (verdict, rule) = nat::verdict(&inputs);
-        self.nat
-            .update(|slice| *slice = nat::show(&inputs, verdict, &rule));
-        let spec = document.and_then(|document| document.tunnel.clone())?;
-        if nat::wanted(spec.when, self.when, verdict) {
-            *doubts = 0;
-            return Some(spec);
-        }
-        // A live tunnel is not given up for a network that is just being set up anew.
-        let explicit = self.when.unwrap_or(spec.when) != When::Auto;
-        *doubts += 1;
-        let live = self.wanted.borrow().spec.as_ref() == Some(&spec);
-        (live && !explicit && *doubts < 2).then_some(spec)
+        let spec = document.and_then(|document| document.tunnel.clone());
+        let decision = nat::decide(spec.as_ref().map(|spec| spec.when), self.when, verdict);
+        let now = Instant::now();
+        let until = match decision {
+            TunnelDecision::Always | TunnelDecision::Needed => {
+                hold.wanted(self.traffic());
+                None
+            }
+            TunnelDecision::Never | TunnelDecision::NotAsked => {
+                hold.drop_it();
+                None
+            }
+            TunnelDecision::NotNeeded => hold.kept_until(now, self.traffic()),
+        };
+        self.nat.update(|slice| {
+            let before = slice.held_until;
+            *slice = nat::show(&inputs, verdict, &rule, decision);
+            slice.held_until = until.map(|until| wall(before, until - now));
+        });
+        let wanted = match decision {
+            TunnelDecision::Always | TunnelDecision::Needed => true,
+            TunnelDecision::Never | TunnelDecision::NotAsked => false,
+            TunnelDecision::NotNeeded => until.is_some(),
+        };
+        (spec.filter(|_| wanted), until)
     }
+
+    fn traffic(&self) -> Traffic {
+        let tunnel = &self.status.borrow().tunnel;
+        match tunnel.state {
+            TunnelState::Up | TunnelState::Proving if tunnel.open > 0 => Traffic::Open,
+            TunnelState::Up | TunnelState::Proving => Traffic::Idle,
+            TunnelState::Off
+            | TunnelState::Opening
+            | TunnelState::PortHeld
+            | TunnelState::Waiting
+            | TunnelState::Closing => Traffic::Down,
+        }
+    }
+}
+
+/// So far from now by the wall clock; what was shown before, if that is the same to the second.
+fn wall(before: Option<Timestamp>, from_now: Duration) -> Timestamp {
+    let then = SystemTime::now() + from_now;
+    let apart = |shown: &Timestamp| {
+        let (early, late) = (shown.0.min(then), shown.0.max(then));
+        late.duration_since(early).unwrap_or_default()
+    };
+    before
+        .filter(|shown| apart(shown) < Duration::from_secs(1))
+        .unwrap_or(Timestamp(then))
 }

@@ -251,11 +251,11 @@ async fn the_facts_follow_the_document() {
     let mut running = Running::new(Directory::new(), &server.url, &[SourceName::Openstack]);
     let known = running
         .facts
-        .wait_for(|facts| facts.public != PublicAddress::Unknown);
+        .wait_for(|facts| facts.public_source.is_some());
     let facts = timeout(LONG, known).await.unwrap().unwrap().clone();
     assert_eq!(facts.instance_id.as_deref(), Some("1-2-3"));
-    let own = PublicAddress::Own("198.51.100.7".parse().unwrap());
-    assert_eq!(facts.public, own);
+    let named = PublicAddress::Own("198.51.100.7".parse().unwrap());
+    assert_eq!(facts.public, named);
 }
 
 #[tokio::test]

@@ -35,9 +35,9 @@ impl Snapshot {
     }
 }
 
-/// Interface, destination, gateway, flags, .., mask: without the counters between them.
+/// Interface, destination, gateway, flags, references, use, metric, mask: without the counters.
 fn v4(line: &str) -> String {
-    without(line, 4..=6)
+    without(line, 4..=5)
 }
 
 /// Destination, prefix, source, prefix, next hop, metric, references, use, ..: likewise.
@@ -74,6 +74,8 @@ mod tests {
         let moved = quiet.replace("0202000A", "0302000A");
         assert_eq!(v4(quiet), v4(&used));
         assert_ne!(v4(quiet), v4(&moved));
+        let demoted = quiet.replace("\t100\t", "\t300\t");
+        assert_ne!(v4(quiet), v4(&demoted));
         let gone = "fe80 40 0 00 0 00000100 00000001 00000000 00000001 eth0";
         let used = gone.replace("00000001 00000000 00000001", "00000009 00000008 00000001");
         assert_eq!(v6(gone), v6(&used));

@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 use super::model::{
     Bridge, BridgeState, Health, Metadata, MetadataState, Nat, NatInputs, NatVerdict, SCHEMA, Sshd,
-    SshdState, Status, Timestamp, Tunnel, TunnelState,
+    SshdState, Status, Timestamp, Tunnel, TunnelDecision, TunnelState,
 };
 use super::summary;
 
@@ -173,6 +173,8 @@ fn blank(sshd: &str) -> Status {
             verdict: NatVerdict::Unknown,
             rule: "nothing is known yet".to_owned(),
             inputs: NatInputs::default(),
+            decision: TunnelDecision::NotAsked,
+            held_until: None,
         },
         sshd: Sshd {
             state: SshdState::Waiting,

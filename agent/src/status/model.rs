@@ -2,6 +2,7 @@
 //!
 //! Names and meanings here are relied on from outside. Add fields; never rename or remove one.
 
+mod nat;
 mod refusals;
 mod tunnel;
 
@@ -11,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::explain::Explain;
 
+pub use nat::{
+    DefaultRoute, InterfaceAddress, Nat, NatInputs, NatVerdict, PublicKind, TunnelDecision,
+};
 pub use refusals::{RefusalCount, RefusalReason};
 pub use tunnel::{Forward, ForwardState, ProxyRecord, Tunnel, TunnelState};
 
@@ -231,40 +235,6 @@ pub enum MetadataState {
     Absent,
     /// A source failed; the last good document, if any, stays in force.
     Failed,
-}
-
-/// The slice of the NAT verdict.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Nat {
-    /// See [`NatVerdict`].
-    pub verdict: NatVerdict,
-    /// The rule that decided, as a sentence.
-    pub rule: String,
-    /// What it decided from.
-    pub inputs: NatInputs,
-}
-
-/// How this guest stands to the Internet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NatVerdict {
-    /// A global address on its own interface.
-    Direct,
-    /// A public address that is mapped to this guest alone.
-    OneToOne,
-    /// Only addresses that nobody outside can dial.
-    Nat,
-    /// Not enough is known.
-    Unknown,
-}
-
-/// What the NAT verdict was decided from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NatInputs {
-    /// Addresses of the interfaces that carry a default route.
-    pub addresses: Vec<String>,
-    /// The public address that the metadata names.
-    pub public_address: Option<String>,
 }
 
 /// The slice of sshd.

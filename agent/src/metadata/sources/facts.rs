@@ -10,6 +10,8 @@ use crate::config::SourceName;
 pub struct Facts {
     /// Under which address others reach this guest.
     pub public: PublicAddress,
+    /// Who said so, also that it can't tell; none while nobody was asked or has answered.
+    pub public_source: Option<SourceName>,
     /// The cloud's name for this guest.
     pub instance_id: Option<String>,
     /// Who calls it how.

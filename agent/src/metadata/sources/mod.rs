@@ -173,7 +173,7 @@ impl Sources {
         if let Some(id) = self.blueprint.files.instance_id() {
             facts.identity.note(SourceName::CloudInit, id);
         }
-        let mut public = Some(PublicAddress::Unknown);
+        let mut public = Some((PublicAddress::Unknown, None));
         for (name, source) in asked(&mut self.all, &self.left_out) {
             let rests = |http: &Http| self.resting.contains_key(http.base());
             if source.service().is_some_and(rests) {
@@ -186,9 +186,11 @@ impl Sources {
                         facts.identity.note(name, id);
                     }
                     if said.public != PublicAddress::Unknown {
-                        public = Some(said.public);
+                        public = Some((said.public, Some(name)));
                         break;
                     }
+                    // It is there, and does not speak of addresses.
+                    public = public.map(|(public, who)| (public, who.or(Some(name))));
                 }
                 Ok(None) => {}
                 Err(fault) => {
@@ -200,7 +202,7 @@ impl Sources {
                 }
             }
         }
-        facts.public = public.unwrap_or(facts.public);
+        (facts.public, facts.public_source) = public.unwrap_or((facts.public, facts.public_source));
         facts.instance_id = facts.identity.name();
         facts
     }

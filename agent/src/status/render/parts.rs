@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 use super::age;
 use super::text::{Paper, span};
 use crate::status::model::{
-    Bridge, BridgeState, Forward, ForwardState, Metadata, MetadataState, NatVerdict, OriginCount,
-    ProxyRecord, RefusalCount, RefusalReason, Sshd, SshdState, Status, Tunnel, TunnelState,
+    Bridge, BridgeState, Forward, ForwardState, Metadata, MetadataState, Nat, NatVerdict,
+    OriginCount, ProxyRecord, RefusalCount, RefusalReason, Sshd, SshdState, Status, Tunnel,
+    TunnelDecision, TunnelState,
 };
 
 /// Origins that are shown for each way in, of those that the status keeps.
@@ -59,10 +60,10 @@ pub(super) fn parts(paper: &mut Paper, status: &Status, now: SystemTime) {
     paper.title("Parts");
     for (part, facts) in [
         ("bridge", bridge(&status.bridge, now)),
-        ("tunnel", tunnel(&status.tunnel, now)),
+        ("tunnel", tunnel(&status.tunnel, status.nat.decision, now)),
         ("sshd", sshd(&status.sshd)),
         ("metadata", metadata(&status.metadata, now)),
-        ("network", network(status)),
+        ("network", network(&status.nat, now)),
     ] {
         paper.wrapped(&format!("{part:<9} "), &facts.join(", "));
         if part == "tunnel" {
@@ -139,10 +140,10 @@ fn bridge(bridge: &Bridge, now: SystemTime) -> Vec<String> {
     facts
 }
 
-fn tunnel(tunnel: &Tunnel, now: SystemTime) -> Vec<String> {
+fn tunnel(tunnel: &Tunnel, decision: TunnelDecision, now: SystemTime) -> Vec<String> {
     let since = span(age(tunnel.since, now));
     let mut facts = vec![match tunnel.state {
-        TunnelState::Off => return vec!["off: nothing asks for it".to_owned()],
+        TunnelState::Off => return vec![format!("off: {}", off(decision))],
         TunnelState::Opening => format!("being opened for {since}"),
         TunnelState::Proving => format!("granted, being tried for {since}"),
         TunnelState::Up if tunnel.proven => format!("up for {since}"),
@@ -172,6 +173,16 @@ fn tunnel(tunnel: &Tunnel, now: SystemTime) -> Vec<String> {
         facts.push(format!("{} refused", tunnel.refused));
     }
     facts
+}
+
+/// Why there is no tunnel.
+fn off(decision: TunnelDecision) -> &'static str {
+    match decision {
+        TunnelDecision::NotAsked => "nothing asks for it",
+        TunnelDecision::Never => "it is not to be held (when: never)",
+        TunnelDecision::NotNeeded => "not needed with such a network (when: auto)",
+        TunnelDecision::Always | TunnelDecision::Needed => "it is about to be opened",
+    }
 }
 
 fn sshd(sshd: &Sshd) -> Vec<String> {
@@ -208,14 +219,19 @@ fn metadata(metadata: &Metadata, now: SystemTime) -> Vec<String> {
     facts
 }
 
-fn network(status: &Status) -> Vec<String> {
-    let verdict = match status.nat.verdict {
+fn network(nat: &Nat, now: SystemTime) -> Vec<String> {
+    let verdict = match nat.verdict {
         NatVerdict::Direct => "a public address of its own",
         NatVerdict::OneToOne => "a public address mapped to this VM",
         NatVerdict::Nat => "behind NAT",
         NatVerdict::Unknown => "unknown",
     };
-    vec![format!("{verdict}: {}", status.nat.rule)]
+    let mut text = format!("{verdict}: {}", nat.rule);
+    if let Some(left) = nat.held_until {
+        let left = span(left.0.duration_since(now).unwrap_or_default());
+        text += &format!("; the tunnel is taken down in {left} unless that changes");
+    }
+    vec![text]
 }
 
 fn counts(open: u64, accepted: u64) -> [String; 2] {
