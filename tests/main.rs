@@ -22,6 +22,8 @@ mod heals;
 mod hostile;
 mod hostile_channels;
 mod images;
+mod kept;
+mod kept_units;
 mod limits;
 mod local_sshd;
 mod nat_verdict;

@@ -14,7 +14,7 @@ use serde_json::Value;
 const EXPOSURE: u32 = 15;
 
 /// A machine that is not booted, with the package in its image.
-fn plan(debian: Debian) -> Plan {
+pub(crate) fn plan(debian: Debian) -> Plan {
     let plan = Plan::new(debian)
         .share(package::deb())
         .script("dpkg --install /run/host/*.deb");

@@ -53,6 +53,9 @@ A listening vsock or Unix stream socket to take over, see \fBsd_listen_fds\fR(3)
 \fBNOTIFY_SOCKET\fR, \fBWATCHDOG_USEC\fR
 Where and how often to tell the service manager that all is well, see \fBsd_notify\fR(3).
 .TP
+\fBRUNTIME_DIRECTORY\fR, \fBSTATE_DIRECTORY\fR
+Where the last good document may be kept, see \fBsystemd.exec\fR(5).
+.TP
 \fBCREDENTIALS_DIRECTORY\fR
 Where a tunnel document may lie as \fBvmagent.tunnel\fR, see \fBsystemd.exec\fR(5).
 .TP

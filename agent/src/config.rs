@@ -44,6 +44,8 @@ pub struct Config {
     pub document_url: Option<HttpUrl>,
     /// `[metadata] file`.
     pub file: PathBuf,
+    /// `[metadata] cache`.
+    pub cache: Cache,
     /// `[tunnel] when`; none leaves it to the document.
     pub when: Option<When>,
     /// `[status] socket`.
@@ -71,6 +73,17 @@ impl fmt::Display for Listen {
     }
 }
 
+/// Where the last good document is kept for the next agent of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// In the runtime directory, which is in memory.
+    Runtime,
+    /// In the state directory, which survives a reboot.
+    State,
+    /// Nowhere.
+    Off,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -85,6 +98,7 @@ impl Default for Config {
             url: HttpUrl::default(),
             document_url: None,
             file: PathBuf::from("/etc/vmagent/tunnel.yaml"),
+            cache: Cache::Runtime,
             when: None,
             status_socket: PathBuf::from("/run/vmagent/status.sock"),
         }
@@ -160,6 +174,9 @@ const KEYS: [(&str, &str, Setter); 12] = [
     }),
     ("metadata", "file", |config, value| {
         absolute(string(value)?).map(|file| config.file = file)
+    }),
+    ("metadata", "cache", |config, value| {
+        cache(string(value)?).map(|cache| config.cache = cache)
     }),
     ("tunnel", "when", |config, value| {
         when(string(value)?).map(|when| config.when = Some(when))
@@ -272,6 +289,17 @@ fn source(value: &Value) -> Result<SourceName, String> {
     {
         Some(name) => Ok(name),
         None => Err(unknown(&format!("\"{text}\""), text, &names)),
+    }
+}
+
+fn cache(text: &str) -> Result<Cache, String> {
+    match text {
+        "runtime" => Ok(Cache::Runtime),
+        "state" => Ok(Cache::State),
+        "off" => Ok(Cache::Off),
+        _ => Err(format!(
+            "found \"{text}\", expected \"runtime\", \"state\" or \"off\""
+        )),
     }
 }
 

@@ -1,7 +1,10 @@
 //! The closed set of sources, by their names.
 
+use serde::{Deserialize, Serialize};
+
 /// A place that may hold the tunnel document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SourceName {
     /// A systemd credential, `vmagent.tunnel`.
     Credential,

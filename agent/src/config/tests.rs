@@ -24,6 +24,7 @@ fn every_key_is_read() {
         url = "http://127.0.0.1:8080/"
         document_url = "http://[fe80::1%25eth0]/vm.yaml?id=7"
         file = "/run/tunnel.yaml"
+        cache = "state"
         [tunnel]
         when = "always"
         [status]
@@ -41,6 +42,7 @@ fn every_key_is_read() {
         url: HttpUrl::parse("http://127.0.0.1:8080/").unwrap(),
         document_url: Some(HttpUrl::parse("http://[fe80::1%eth0]/vm.yaml?id=7").unwrap()),
         file: "/run/tunnel.yaml".into(),
+        cache: Cache::State,
         when: Some(When::Always),
         status_socket: "/run/status.sock".into(),
     };

@@ -6,6 +6,7 @@ mod cursor;
 mod fault;
 mod parse;
 mod read;
+mod write;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use super::host_keys::HostKeys;
 pub use fault::DocumentFault;
 pub use parse::{Carrier, Parsed, parse};
 pub(super) use parse::{find, tree};
+pub(super) use write::write;
 
 /// When the tunnel is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

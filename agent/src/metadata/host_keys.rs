@@ -2,7 +2,8 @@
 
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::{
-    Algorithm, Certificate, EcdsaCurve, Fingerprint, HashAlg, PublicKey, certificate::CertType,
+    self, Algorithm, Certificate, EcdsaCurve, Fingerprint, HashAlg, PublicKey,
+    certificate::CertType,
 };
 
 mod line;
@@ -31,6 +32,19 @@ impl HostKeys {
     #[must_use]
     pub fn new(pins: Vec<Pin>) -> Option<Self> {
         (!pins.is_empty()).then_some(Self { pins })
+    }
+
+    /// One line for each pin, as [`pin`] reads them.
+    ///
+    /// # Errors
+    /// A key that can't be encoded.
+    pub(super) fn lines(&self) -> Result<Vec<String>, ssh_key::Error> {
+        let line = |pin: &Pin| match pin {
+            Pin::Key(key) => key.to_openssh(),
+            Pin::Fingerprint(fingerprint) => Ok(fingerprint.to_string()),
+            Pin::Authority(key) => Ok(format!("@cert-authority {}", key.to_openssh()?)),
+        };
+        self.pins.iter().map(line).collect()
     }
 
     /// Whether `offered`, which the proxy `host` proved to hold, is one of the pins.

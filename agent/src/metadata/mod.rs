@@ -35,6 +35,7 @@ pub mod volume;
 mod content;
 #[cfg(test)]
 mod fixtures;
+mod kept;
 mod platform;
 mod publish;
 mod schedule;
@@ -60,6 +61,7 @@ use schedule::Schedule;
 use sources::Sources;
 use watch::Watch;
 
+pub use kept::Keeper;
 pub use sources::{Facts, Places, PublicAddress};
 
 /// The least time between two rounds that a rejected key asks for.
@@ -101,19 +103,24 @@ pub struct Wires {
 
 /// Reads the sources for as long as it is polled; dropping it is the way to end it.
 pub async fn run(config: Config, slice: Slice<model::Metadata>, wires: Wires) {
-    run_in(Places::system(), config, slice, wires).await;
+    let keeper = Keeper::system(config.cache);
+    run_in(Places::system(), keeper, config, slice, wires).await;
 }
 
-/// [`run`], with the local sources in other places.
+/// [`run`], with the local sources and what is kept in other places.
 pub async fn run_in(
     places: Places,
+    keeper: Keeper,
     config: Config,
     slice: Slice<model::Metadata>,
     mut wires: Wires,
 ) {
     let mut sources = Sources::new(&config, places);
     let mut watch = Watch::new(sources.watched());
-    let mut publisher = Publisher::new(slice, wires.document.clone());
+    let mut publisher = Publisher::new(slice, wires.document.clone(), keeper);
+    if let Some(identity) = publisher.remember(&sources.local_identity(), &sources.names()) {
+        wires.facts.send_modify(|facts| facts.identity = identity);
+    }
     let mut schedule = Schedule::default();
     let mut start = Instant::now();
     let mut end = End::Due;
@@ -121,7 +128,10 @@ pub async fn run_in(
         let epoch = *wires.restores.borrow_and_update();
         let told_before = publisher.told();
         end = tokio::select! {
-            readings = walk(&mut sources, &mut watch) => {
+            (readings, ours) = look(&mut sources, &mut watch, &publisher, &wires.facts) => {
+                if !ours {
+                    publisher.forget();
+                }
                 let outcome = publisher.publish(epoch, &readings, sources.left_out());
                 if end == End::Word {
                     schedule.word(publisher.told() != told_before);
@@ -133,7 +143,7 @@ pub async fn run_in(
                     after_auth_fault: ended + AUTH_PAUSE,
                     listen_from: ended + schedule.before_word(),
                 };
-                round.wait(&mut sources, &mut watch, &mut wires).await
+                round.wait(&mut sources, &mut watch, &mut wires, &mut publisher).await
             }
             Ok(()) = wires.restores.changed() => End::OtherMachine,
         };
@@ -146,7 +156,29 @@ pub async fn run_in(
     }
 }
 
-/// One round. A file that changes meanwhile is not kept waiting by a service that is slow.
+/// One round, and whether what is remembered is this machine's: before a document is used that an
+/// agent before this one kept, whoever can is asked what this machine is called.
+async fn look(
+    sources: &mut Sources,
+    watch: &mut Watch,
+    publisher: &Publisher,
+    facts: &channel::Sender<Facts>,
+) -> (Vec<(crate::config::SourceName, reading::Reading)>, bool) {
+    let readings = walk(sources, watch).await;
+    if !publisher.relies_on_kept(&readings) {
+        return (readings, true);
+    }
+    let known = facts.borrow().clone();
+    let found = sources.facts(known.clone()).await;
+    let ours = !known.identity.differs(&found.identity);
+    if !ours {
+        info!("the document that was kept is another machine's");
+        facts.send_replace(found);
+    }
+    (readings, ours)
+}
+
+/// The readings of one round. A file that changes meanwhile is not kept waiting by a service that is slow.
 async fn walk(
     sources: &mut Sources,
     watch: &mut Watch,
@@ -181,7 +213,13 @@ struct Round {
 impl Round {
     /// Waits until it is time for another round. The facts are gathered meanwhile: they are of
     /// no use before the document, and must not hold it up.
-    async fn wait(mut self, sources: &mut Sources, watch: &mut Watch, wires: &mut Wires) -> End {
+    async fn wait(
+        mut self,
+        sources: &mut Sources,
+        watch: &mut Watch,
+        wires: &mut Wires,
+        publisher: &mut Publisher,
+    ) -> End {
         let before = wires.facts.borrow().clone();
         // It holds nothing of the sources: these gather the facts meanwhile.
         let change = sources.change();
@@ -207,6 +245,9 @@ impl Round {
                 found = &mut gather, if gathering => {
                     gathering = false;
                     let other = wires.facts.borrow().identity.differs(&found.identity);
+                    if !other {
+                        publisher.keep(&found.identity);
+                    }
                     wires.facts.send_if_modified(|known| {
                         let changed = *known != found;
                         *known = found;

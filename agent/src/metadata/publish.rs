@@ -8,9 +8,10 @@ use tracing::{info, warn};
 use super::InForce;
 use super::decide::{Decision, Found, decide};
 use super::document::Document;
+use super::kept::Keeper;
 use super::reading::{Reading, SourceFault};
 use super::schedule::Outcome;
-use super::sources::LeftOut;
+use super::sources::{Identity, LeftOut};
 use crate::config::SourceName;
 use crate::explain::Explain;
 use crate::status::board::Slice;
@@ -20,19 +21,31 @@ use crate::status::model::{self, Fault, MetadataState, Timestamp};
 pub(super) struct Publisher {
     slice: Slice<model::Metadata>,
     out: channel::Sender<InForce>,
+    keeper: Keeper,
     epoch: u64,
     last_good: Option<Found>,
+    /// When the last good document was fetched, if an agent before this one did that.
+    kept: Option<Timestamp>,
+    /// The last good document has been told. A kept one has not, until its source fails.
+    in_force: bool,
     last_fault: Option<SourceFault>,
     told: u64,
 }
 
 impl Publisher {
-    pub(super) fn new(slice: Slice<model::Metadata>, out: channel::Sender<InForce>) -> Self {
+    pub(super) fn new(
+        slice: Slice<model::Metadata>,
+        out: channel::Sender<InForce>,
+        keeper: Keeper,
+    ) -> Self {
         Self {
             slice,
             out,
+            keeper,
             epoch: 0,
             last_good: None,
+            kept: None,
+            in_force: false,
             last_fault: None,
             told: 0,
         }
@@ -41,6 +54,37 @@ impl Publisher {
     /// Counts what has been put in force or taken back.
     pub(super) fn told(&self) -> u64 {
         self.told
+    }
+
+    /// Remembers what an agent before this one kept, and gives the names of its machine, if that
+    /// may be this one and still asks that source. It counts as the last good document, but is used
+    /// only once its source fails.
+    pub(super) fn remember(
+        &mut self,
+        identity: &Identity,
+        sources: &[SourceName],
+    ) -> Option<Identity> {
+        let kept = self.keeper.load(identity)?;
+        if !sources.contains(&kept.found.source) {
+            self.keeper.discard();
+            return None;
+        }
+        self.last_good = Some(kept.found);
+        self.kept = Some(kept.fetched_at);
+        Some(kept.identity)
+    }
+
+    /// Whether a round puts in force what was kept. Who this machine is has to be asked first.
+    pub(super) fn relies_on_kept(&self, readings: &[(SourceName, Reading)]) -> bool {
+        let keeps = matches!(decide(self.last_good.as_ref(), readings), Decision::Keep(_));
+        keeps && !self.in_force
+    }
+
+    /// Keeps what is in force for the next agent on the machine with these names.
+    pub(super) fn keep(&mut self, identity: &Identity) {
+        if let Some(found) = self.last_good.as_ref().filter(|_| self.kept.is_none()) {
+            self.keeper.keep(found, identity);
+        }
     }
 
     /// Puts in force what follows from a round that began in this epoch.
@@ -60,6 +104,7 @@ impl Publisher {
                     slice.state = MetadataState::Found;
                     slice.source = Some(found.source.as_str().to_owned());
                     slice.fetched_at = Some(Timestamp::now());
+                    slice.kept = false;
                     slice.warnings.clone_from(&found.document.warnings);
                     slice.fault = fault.map(|fault| Fault::after(slice.fault.as_ref(), &fault));
                 });
@@ -67,6 +112,7 @@ impl Publisher {
                 Outcome::Found
             }
             Decision::Keep(fault) => {
+                self.use_kept();
                 self.failed(&fault);
                 Outcome::Failed
             }
@@ -112,9 +158,32 @@ impl Publisher {
 
     fn take(&mut self, found: Found) {
         let before = self.last_good.replace(found.clone());
-        if before.is_some_and(|before| before.document == found.document) {
+        let told = std::mem::replace(&mut self.in_force, true);
+        self.kept = None;
+        if told && before.is_some_and(|before| before.document == found.document) {
             return;
         }
+        self.announce(&found);
+    }
+
+    /// Puts in force what an agent before this one kept, unless that is done.
+    fn use_kept(&mut self) {
+        let (Some(found), Some(fetched_at), false) =
+            (self.last_good.clone(), self.kept, self.in_force)
+        else {
+            return;
+        };
+        info!("the metadata can't be read: the document that was kept is used");
+        self.in_force = true;
+        self.slice.update(|slice| {
+            slice.source = Some(found.source.as_str().to_owned());
+            slice.fetched_at = Some(fetched_at);
+            slice.kept = true;
+        });
+        self.announce(&found);
+    }
+
+    fn announce(&self, found: &Found) {
         let source = found.source.as_str();
         match &found.document.tunnel {
             Some(tunnel) => info!(
@@ -130,11 +199,14 @@ impl Publisher {
         for warning in &found.document.warnings {
             warn!(source, "{warning}");
         }
-        self.tell(Some(found.document));
+        self.tell(Some(Arc::clone(&found.document)));
     }
 
     fn withdraw(&mut self) {
-        if let Some(before) = self.last_good.take() {
+        self.keeper.discard();
+        self.kept = None;
+        let told = std::mem::take(&mut self.in_force);
+        if let Some(before) = self.last_good.take().filter(|_| told) {
             info!(
                 source = before.source.as_str(),
                 "the tunnel document is gone"
@@ -144,6 +216,7 @@ impl Publisher {
         self.slice.update(|slice| {
             slice.source = None;
             slice.fetched_at = None;
+            slice.kept = false;
             slice.warnings.clear();
         });
     }

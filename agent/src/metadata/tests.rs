@@ -17,6 +17,8 @@ use crate::status::model::{Metadata, MetadataState};
 const LONG: Duration = Duration::from_secs(20);
 const FILE: &str = "etc/vmagent/tunnel.yaml";
 
+mod kept;
+
 struct Running {
     directory: Directory,
     board: Board,
@@ -57,7 +59,10 @@ impl Running {
             document,
             facts: known,
         };
-        let task = run_in(places, config, board.metadata(), wires);
+        let machine_id = directory.path().join("etc/machine-id");
+        let kept = Some(directory.path().join("run")).filter(|path| path.exists());
+        let keeper = Keeper::at(kept, &machine_id);
+        let task = run_in(places, keeper, config, board.metadata(), wires);
         Self {
             directory,
             board,

@@ -165,6 +165,7 @@ fn blank(sshd: &str) -> Status {
             state: MetadataState::Looking,
             source: None,
             fetched_at: None,
+            kept: false,
             warnings: Vec::new(),
             left_out: Vec::new(),
             fault: None,

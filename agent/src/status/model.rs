@@ -205,6 +205,9 @@ pub struct Metadata {
     pub source: Option<String>,
     /// When that document was fetched.
     pub fetched_at: Option<Timestamp>,
+    /// It was fetched by an agent before this one, and its source has not answered since.
+    #[serde(default)]
+    pub kept: bool,
     /// What the document says that is not understood, key by key.
     pub warnings: Vec<String>,
     /// Sources that are not asked.

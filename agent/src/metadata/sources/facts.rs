@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::SourceName;
 
 /// What the metadata says of this guest beside the document. Best effort.
@@ -73,7 +75,7 @@ pub(super) fn is_id(text: &str) -> bool {
 }
 
 /// The names of this guest, by who said them: they need not agree with one another.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity(BTreeMap<SourceName, String>);
 
 impl Identity {
@@ -88,6 +90,13 @@ impl Identity {
         let other =
             |(who, id): (&SourceName, &String)| later.0.get(who).is_some_and(|later| later != id);
         self.0.iter().any(other)
+    }
+
+    /// Whether one of them says the same as before.
+    #[must_use]
+    pub fn agrees(&self, later: &Self) -> bool {
+        let same = |(who, id): (&SourceName, &String)| later.0.get(who) == Some(id);
+        self.0.iter().any(same)
     }
 
     /// The name that goes before: local sources read it first.

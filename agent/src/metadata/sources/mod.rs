@@ -97,6 +97,20 @@ impl Sources {
         &self.left_out
     }
 
+    /// Those that the configuration allows, in order.
+    pub(super) fn names(&self) -> Vec<SourceName> {
+        self.all.iter().map(|(name, _)| *name).collect()
+    }
+
+    /// What is known of this guest's name without asking anybody.
+    pub(super) fn local_identity(&self) -> Identity {
+        let mut identity = Identity::default();
+        if let Some(id) = self.blueprint.files.instance_id() {
+            identity.note(SourceName::CloudInit, id);
+        }
+        identity
+    }
+
     /// Asks one source after the other, up to the first that has a document.
     ///
     /// May be dropped at any point: what is remembered changes only with a whole answer.

@@ -205,6 +205,9 @@ fn metadata(metadata: &Metadata, now: SystemTime) -> Vec<String> {
             MetadataState::Looking => "looking for a tunnel document",
             MetadataState::Found => "found a tunnel document",
             MetadataState::Absent => "no source has a tunnel document",
+            MetadataState::Failed if metadata.kept => {
+                "failed; the last good document stays, kept from before a restart"
+            }
             MetadataState::Failed if metadata.source.is_some() => {
                 "failed; the last good document stays"
             }
