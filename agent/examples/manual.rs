@@ -43,6 +43,13 @@ A tunnel document, where no metadata service has one. It holds a private key: mo
 \fI/run/vmagent/status.sock\fR
 Where the agent says how it is: one line of JSON at once, and one for each change.
 .TP
+\fI/run/vmagent/document\fR, \fI/var/lib/vmagent/document\fR
+The last good document, for the next agent; on disk only if \fBcache = "state"\fR in
+\fB[metadata]\fR asks for it. It holds a private key: mode 0600.
+.TP
+\fI/etc/ssh/ssh_host_*_key.pub\fR
+The public host keys, which \fBvmagent status \-\-known\-hosts\fR prints and reports tell.
+.TP
 \fI/run/cloud\-init/combined\-cloud\-config.json\fR, \fI/var/lib/cloud/instance/\fR
 Where the \fBvmagent:\fR key of the cloud\-config is read.
 .SH ENVIRONMENT
@@ -79,6 +86,14 @@ Log in from anywhere, through the proxy:
 .RS 4
 .nf
 ssh \-p 12345 root@proxy.example.org
+.fi
+.RE
+.PP
+Know it by its host keys from then on:
+.PP
+.RS 4
+.nf
+vmagent status \-\-known\-hosts   # in the VM; append to known_hosts where you log in
 .fi
 .RE
 .SH SEE ALSO

@@ -68,6 +68,9 @@ pub struct Status {
     /// Print it again at each change, until interrupted
     #[arg(long)]
     pub watch: bool,
+    /// Print the lines of a known_hosts file by which ssh knows this VM, for each way in
+    #[arg(long, conflicts_with_all = ["json", "watch"])]
+    pub known_hosts: bool,
     /// Wait until all is well, or the agent even starts, this long at most
     #[arg(long, value_name = "SECONDS")]
     pub wait: Option<u64>,

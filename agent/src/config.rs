@@ -30,6 +30,8 @@ pub struct Config {
     pub allow_cids: Vec<u32>,
     /// `[bridge] sshd`.
     pub sshd: SocketAddr,
+    /// `[bridge] host_keys`: the directory with that sshd's public host keys.
+    pub host_keys: PathBuf,
     /// `[bridge] max_connections`.
     pub max_connections: u16,
     /// `[bridge] max_connections_per_origin`; none leaves it to the number of allowed origins.
@@ -48,6 +50,10 @@ pub struct Config {
     pub cache: Cache,
     /// `[tunnel] when`; none leaves it to the document.
     pub when: Option<When>,
+    /// `[report] url`: who is told how this guest is to be reached.
+    pub report_url: Option<HttpUrl>,
+    /// `[report] guest_attributes`.
+    pub guest_attributes: GuestAttributes,
     /// `[status] socket`.
     pub status_socket: PathBuf,
 }
@@ -73,6 +79,17 @@ impl fmt::Display for Listen {
     }
 }
 
+/// Whether the host keys are published as guest attributes of Google Compute Engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuestAttributes {
+    /// Where the firmware says that this is one.
+    Auto,
+    /// Whatever it says.
+    Always,
+    /// Not at all.
+    Never,
+}
+
 /// Where the last good document is kept for the next agent of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cache {
@@ -90,6 +107,7 @@ impl Default for Config {
             listen: Listen::Vsock(22),
             allow_cids: vec![2],
             sshd: SocketAddr::from(([127, 0, 0, 1], 22)),
+            host_keys: PathBuf::from("/etc/ssh"),
             max_connections: 1024,
             max_connections_per_origin: None,
             // A login costs a processor of the guest more than 20 ms.
@@ -100,6 +118,8 @@ impl Default for Config {
             file: PathBuf::from("/etc/vmagent/tunnel.yaml"),
             cache: Cache::Runtime,
             when: None,
+            report_url: None,
+            guest_attributes: GuestAttributes::Auto,
             status_socket: PathBuf::from("/run/vmagent/status.sock"),
         }
     }
@@ -144,7 +164,7 @@ impl Config {
 type Setter = fn(&mut Config, &Value) -> Result<(), String>;
 
 /// Every key there is: its section, its name, and how its value is taken.
-const KEYS: [(&str, &str, Setter); 12] = [
+const KEYS: [(&str, &str, Setter); 15] = [
     ("bridge", "listen", |config, value| {
         listen(string(value)?).map(|listen| config.listen = listen)
     }),
@@ -153,6 +173,9 @@ const KEYS: [(&str, &str, Setter); 12] = [
     }),
     ("bridge", "sshd", |config, value| {
         socket_addr(string(value)?).map(|sshd| config.sshd = sshd)
+    }),
+    ("bridge", "host_keys", |config, value| {
+        absolute(string(value)?).map(|directory| config.host_keys = directory)
     }),
     ("bridge", "max_connections", |config, value| {
         number(value, MAX_CONNECTIONS).map(|most| config.max_connections = most)
@@ -180,6 +203,12 @@ const KEYS: [(&str, &str, Setter); 12] = [
     }),
     ("tunnel", "when", |config, value| {
         when(string(value)?).map(|when| config.when = Some(when))
+    }),
+    ("report", "url", |config, value| {
+        HttpUrl::parse(string(value)?).map(|url| config.report_url = Some(url))
+    }),
+    ("report", "guest_attributes", |config, value| {
+        guest_attributes(string(value)?).map(|choice| config.guest_attributes = choice)
     }),
     ("status", "socket", |config, value| {
         absolute(string(value)?).map(|socket| config.status_socket = socket)
@@ -289,6 +318,17 @@ fn source(value: &Value) -> Result<SourceName, String> {
     {
         Some(name) => Ok(name),
         None => Err(unknown(&format!("\"{text}\""), text, &names)),
+    }
+}
+
+fn guest_attributes(text: &str) -> Result<GuestAttributes, String> {
+    match text {
+        "auto" => Ok(GuestAttributes::Auto),
+        "always" => Ok(GuestAttributes::Always),
+        "never" => Ok(GuestAttributes::Never),
+        _ => Err(format!(
+            "found \"{text}\", expected \"auto\", \"always\" or \"never\""
+        )),
     }
 }
 

@@ -5,9 +5,11 @@
 //! | sshd watch | its clock, suspicion | the sshd slice, [`crate::sshd::Sshd`] |
 //! | bridge | connections, its clock | the bridge slice |
 //! | metadata | its clock, files, nudges | the metadata slice, the document, facts |
+//! | host keys | files, sshd | the host keys |
 //! | desire | document, facts, its clock | the NAT slice, the tunnel that is wanted |
 //! | tunnel | what is wanted, its session, news | the tunnel slice |
 //! | news | the kernel | news for the tunnel, nudges for the metadata |
+//! | reporters | the status, their clocks | the reports |
 //! | status server | clients | nothing |
 //! | supervisor (this one) | signals, the watchdog's clock | `restart_pending` |
 
@@ -28,10 +30,12 @@ use tracing::info;
 use crate::bridge::{Bridge, Limits};
 use crate::config::Config;
 use crate::host::{self, Inherited};
+use crate::host_keys;
 use crate::metadata::{self, Facts, InForce};
 use crate::news::{self, Outlets};
 use crate::pulse::Monitor;
 use crate::relay::dial::Dialer;
+use crate::report;
 use crate::sshd;
 use crate::status::{board::Board, server};
 use crate::tunnel::{
@@ -69,6 +73,11 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
 
     let (watcher, sshd) = sshd::watch(config.sshd, dialer.clone(), board.sshd());
     tasks.spawn(watcher.run(stop.clone()));
+    let keys = host_keys::run(config.host_keys.clone(), sshd.clone(), board.host_keys());
+    tasks.spawn(until(stop.clone(), keys));
+    for reporter in report::reporters(config, &board) {
+        tasks.spawn(until(stop.clone(), reporter.run()));
+    }
 
     let (restored, restores) = watch::channel(0);
     let (bridge_decided, bridge_ready) = oneshot::channel();

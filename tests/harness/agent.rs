@@ -270,6 +270,7 @@ fn configuration(dir: &Path, changes: &[(&str, &str)]) -> String {
         ),
         ("tunnel", "when = \"always\"".to_owned()),
         ("status", format!("socket = \"{dir}/status.sock\"")),
+        ("report", String::new()),
     ];
     let mut text = String::new();
     for (section, lines) in defaults {
@@ -284,7 +285,9 @@ fn configuration(dir: &Path, changes: &[(&str, &str)]) -> String {
             lines.retain(|line| line.split('=').next().map(str::trim) != Some(&key));
             lines.push((*change).to_owned());
         }
-        text += &format!("[{section}]\n{}\n", lines.join("\n"));
+        if !lines.is_empty() {
+            text += &format!("[{section}]\n{}\n", lines.join("\n"));
+        }
     }
     text
 }

@@ -26,6 +26,7 @@ pub mod plug;
 pub mod process;
 pub mod qemu;
 pub mod qmp;
+pub mod receiver;
 pub mod rootfs;
 mod saved;
 pub mod scene;

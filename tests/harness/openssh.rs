@@ -128,6 +128,21 @@ impl Sshd {
         .public()
     }
 
+    /// A directory with its public host keys under the names that they have in `/etc/ssh`.
+    ///
+    /// # Errors
+    ///
+    /// If they can't be copied.
+    pub fn key_directory(&self) -> Result<PathBuf> {
+        let directory = self.dir.join("etc_ssh");
+        fs::create_dir_all(&directory)?;
+        for kind in ["ed25519", "ecdsa", "rsa"] {
+            let name = format!("ssh_host_{kind}_key.pub");
+            fs::write(directory.join(name), self.host_key(kind)?)?;
+        }
+        Ok(directory)
+    }
+
     /// The SHA-256 fingerprint of a host key.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ fn every_key_is_read() {
         listen = "unix:/run/bridge.sock"
         allow_cids = [1, 2]
         sshd = "127.0.0.1:2222"
+        host_keys = "/run/keys"
         max_connections = 5000
         max_connections_per_origin = 4000
         max_rate = 1000
@@ -27,6 +28,9 @@ fn every_key_is_read() {
         cache = "state"
         [tunnel]
         when = "always"
+        [report]
+        url = "http://example.org/vms?token=1"
+        guest_attributes = "never"
         [status]
         socket = "/run/status.sock"
         "#,
@@ -35,6 +39,7 @@ fn every_key_is_read() {
         listen: Listen::Unix("/run/bridge.sock".into()),
         allow_cids: vec![1, 2],
         sshd: "127.0.0.1:2222".parse().unwrap(),
+        host_keys: "/run/keys".into(),
         max_connections: 5000,
         max_connections_per_origin: Some(4000),
         max_rate: 1000,
@@ -44,6 +49,8 @@ fn every_key_is_read() {
         file: "/run/tunnel.yaml".into(),
         cache: Cache::State,
         when: Some(When::Always),
+        report_url: Some(HttpUrl::parse("http://example.org/vms?token=1").unwrap()),
+        guest_attributes: GuestAttributes::Never,
         status_socket: "/run/status.sock".into(),
     };
     assert_eq!(config.unwrap(), expected);
@@ -67,13 +74,13 @@ fn an_error_names_place_finding_and_what_is_accepted() {
         (
             "[bridge]\nlissen = \"off\"",
             "[bridge] lissen is unknown; did you mean \"listen\"? \
-             (accepted: listen, allow_cids, sshd, max_connections, max_connections_per_origin, \
+             (accepted: listen, allow_cids, sshd, host_keys, max_connections, max_connections_per_origin, \
              max_rate)",
         ),
         (
             "[brigde]",
             "[brigde] is unknown; did you mean \"bridge\"? \
-             (accepted: bridge, metadata, tunnel, status)",
+             (accepted: bridge, metadata, tunnel, report, status)",
         ),
         (
             "[metadata]\nsources = [\"ec3\"]",
@@ -110,6 +117,18 @@ fn an_error_names_place_finding_and_what_is_accepted() {
         (
             "[tunnel]\nwhen = \"sometimes\"",
             "[tunnel] when: found \"sometimes\", expected \"auto\", \"always\" or \"never\"",
+        ),
+        (
+            "[metadata]\ncache = \"disk\"",
+            "[metadata] cache: found \"disk\", expected \"runtime\", \"state\" or \"off\"",
+        ),
+        (
+            "[report]\nurl = \"ssh://host\"",
+            "[report] url: found \"ssh://host\", expected \"http://HOST[:PORT]\"",
+        ),
+        (
+            "[report]\nguest_attributes = true",
+            "[report] guest_attributes: found true, expected a string",
         ),
         (
             "[metadata]\nurl = \"ftp://host\"",

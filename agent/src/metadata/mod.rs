@@ -59,10 +59,10 @@ use document::Document;
 use publish::Publisher;
 use schedule::Schedule;
 use sources::Sources;
-use watch::Watch;
 
 pub use kept::Keeper;
 pub use sources::{Facts, Places, PublicAddress};
+pub(crate) use watch::Watch;
 
 /// The least time between two rounds that a rejected key asks for.
 const AUTH_PAUSE: Duration = Duration::from_secs(2);
@@ -99,6 +99,12 @@ pub struct Wires {
     pub document: channel::Sender<InForce>,
     /// What else is known of this machine.
     pub facts: channel::Sender<Facts>,
+}
+
+/// Whether this is a machine of Google Compute Engine.
+#[must_use]
+pub fn is_google() -> bool {
+    platform::guess(&Places::system()).has_google()
 }
 
 /// Reads the sources for as long as it is polled; dropping it is the way to end it.

@@ -141,6 +141,13 @@ impl fmt::Display for Guess {
     }
 }
 
+impl Guess {
+    /// Whether there is a sign of Google Compute Engine.
+    pub(super) fn has_google(&self) -> bool {
+        self.0.contains(&Platform::Gce)
+    }
+}
+
 /// Looks for signs.
 pub(super) fn guess(places: &Places) -> Guess {
     let sign = |(file, start, platform): &(&str, &str, Platform)| {

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A watch on some files.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     files: Vec<PathBuf>,
     // None where the kernel refuses: the slow timer is left.
     events: Option<AsyncFd<Fd>>,
@@ -44,7 +44,7 @@ impl AsRawFd for Fd {
 
 impl Watch {
     /// Watches `files`, whether or not they or the directories above them exist.
-    pub(super) fn new(files: Vec<PathBuf>) -> Self {
+    pub(crate) fn new(files: Vec<PathBuf>) -> Self {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC);
         let events = inotify.map_err(std::io::Error::from).and_then(|inotify| {
             #[expect(deprecated, reason = "its successor asks for an unsafe impl")]
@@ -64,7 +64,7 @@ impl Watch {
 
     /// Waits until something may have changed, and for things to settle. Nothing is lost if it
     /// is dropped before it ends.
-    pub(super) async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         while !self.seen {
             self.read().await;
         }

@@ -3,8 +3,8 @@
 use tokio::sync::watch;
 
 use super::model::{
-    Bridge, BridgeState, Health, Metadata, MetadataState, Nat, NatInputs, NatVerdict, SCHEMA, Sshd,
-    SshdState, Status, Timestamp, Tunnel, TunnelDecision, TunnelState,
+    Bridge, BridgeState, Health, Metadata, MetadataState, Nat, NatInputs, NatVerdict, Report,
+    SCHEMA, Sshd, SshdState, Status, Timestamp, Tunnel, TunnelDecision, TunnelState,
 };
 use super::summary;
 
@@ -105,6 +105,18 @@ impl Board {
         self.slice(|status| &mut status.instance_id)
     }
 
+    /// The host keys of the guest's sshd.
+    #[must_use]
+    pub fn host_keys(&self) -> Slice<Vec<String>> {
+        self.slice(|status| &mut status.host_keys)
+    }
+
+    /// Those who are told how this guest is to be reached.
+    #[must_use]
+    pub fn reports(&self) -> Slice<Vec<Report>> {
+        self.slice(|status| &mut status.reports)
+    }
+
     /// Whether a newer program waits on disk.
     #[must_use]
     pub fn restart_pending(&self) -> Slice<bool> {
@@ -185,5 +197,7 @@ fn blank(sshd: &str) -> Status {
             fault: None,
         },
         ways_in: Vec::new(),
+        host_keys: Vec::new(),
+        reports: Vec::new(),
     }
 }

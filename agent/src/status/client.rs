@@ -50,6 +50,7 @@ pub fn run(options: &cli::Status) -> ExitCode {
     let look = Look {
         json: options.json,
         watch: options.watch,
+        known_hosts: options.known_hosts,
         terminal,
         colour: terminal && wants_colour(|name| std::env::var(name).ok()),
     };
@@ -86,6 +87,7 @@ fn wants_colour(variable: impl Fn(&str) -> Option<String>) -> bool {
 struct Look {
     json: bool,
     watch: bool,
+    known_hosts: bool,
     terminal: bool,
     colour: bool,
 }
@@ -130,6 +132,10 @@ impl Answer {
     }
 
     fn print(&self, look: Look, out: &mut impl Write) -> io::Result<()> {
+        if look.known_hosts {
+            out.write_all(self.known_hosts().as_bytes())?;
+            return out.flush();
+        }
         match (look.json, look.watch) {
             (true, true) => out.write_all(&self.line)?,
             (true, false) => writeln!(out, "{}", self.pretty()?)?,
@@ -156,6 +162,17 @@ impl Answer {
             Some(status) => serde_json::to_string_pretty(&status),
             None => serde_json::to_string_pretty(&self.json),
         }
+    }
+
+    /// Nothing where no way in works, or sshd has no keys yet.
+    fn known_hosts(&self) -> String {
+        let ways = self.json.get("ways_in").and_then(Value::as_array);
+        let lines = ways.into_iter().flatten().filter_map(|way| {
+            let lines = way.get("known_hosts")?.as_array()?;
+            Some(lines.iter().filter_map(Value::as_str))
+        });
+        let line = |line| format!("{}\n", printable(line));
+        lines.flatten().map(line).collect()
     }
 
     fn words(&self, colour: bool) -> String {

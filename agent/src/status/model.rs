@@ -4,6 +4,7 @@
 
 mod nat;
 mod refusals;
+mod report;
 mod tunnel;
 
 use std::time::{Duration, SystemTime};
@@ -16,6 +17,7 @@ pub use nat::{
     DefaultRoute, InterfaceAddress, Nat, NatInputs, NatVerdict, PublicKind, TunnelDecision,
 };
 pub use refusals::{RefusalCount, RefusalReason};
+pub use report::{Report, ReportState, ReportTarget};
 pub use tunnel::{Forward, ForwardState, ProxyRecord, Tunnel, TunnelState};
 
 /// The version of this contract.
@@ -81,6 +83,12 @@ pub struct Status {
     pub sshd: Sshd,
     /// The commands that reach this guest now.
     pub ways_in: Vec<WayIn>,
+    /// The public host keys of the guest's sshd, without names.
+    #[serde(default)]
+    pub host_keys: Vec<String>,
+    /// Who is told of them, and of the port.
+    #[serde(default)]
+    pub reports: Vec<Report>,
 }
 
 /// The sum of the parts.
@@ -272,4 +280,7 @@ pub struct WayIn {
     pub via: String,
     /// What to type, with root as the user.
     pub command: String,
+    /// The lines of a `known_hosts` file by which ssh knows this guest when it comes this way.
+    #[serde(default)]
+    pub known_hosts: Vec<String>,
 }

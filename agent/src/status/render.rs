@@ -9,7 +9,8 @@ mod text;
 use std::time::{Duration, SystemTime};
 
 use super::model::{
-    Bridge, BridgeState, Fault, Health, MetadataState, SshdState, Status, Timestamp, TunnelState,
+    Bridge, BridgeState, Fault, Health, MetadataState, Report, ReportTarget, SshdState, Status,
+    Timestamp, TunnelState,
 };
 pub use text::printable;
 use text::{Paper, span};
@@ -63,6 +64,9 @@ fn ways_in(paper: &mut Paper, status: &Status) {
     for way in &status.ways_in {
         paper.line(&format!("{:<9} ", way.via), &way.command);
     }
+    if status.ways_in.iter().any(|way| !way.known_hosts.is_empty()) {
+        paper.dim("their host keys: vmagent status --known-hosts");
+    }
     let bridge = &status.bridge;
     if serves(bridge) && !status.ways_in.iter().any(|way| way.via == "vsock") {
         let listen = bridge.listen.as_deref().unwrap_or("its socket");
@@ -95,6 +99,7 @@ fn faults(status: &Status) -> Vec<Found<'_>> {
         tunnel,
         metadata,
         sshd,
+        reports,
         ..
     } = status;
     let bad_metadata = metadata.state == MetadataState::Failed && status.health == Health::Degraded;
@@ -105,6 +110,17 @@ fn faults(status: &Status) -> Vec<Found<'_>> {
     };
     let forwards = tunnel.forwards.iter();
     let forwards = forwards.map(|forward| ("forward", forward.fault.as_ref(), true, None));
+    // Nobody asked for guest attributes: that there are none is no news.
+    let asked = |report: &&Report| report.to == ReportTarget::Url;
+    let reports = reports.iter().filter(asked);
+    let reports = reports.map(|report| {
+        (
+            "report",
+            report.fault.as_ref(),
+            false,
+            report.next_attempt_at,
+        )
+    });
     [
         (
             "bridge",
@@ -128,6 +144,7 @@ fn faults(status: &Status) -> Vec<Found<'_>> {
     ]
     .into_iter()
     .chain(forwards)
+    .chain(reports)
     .filter_map(|(part, fault, bad, next)| {
         Some(Found {
             part,

@@ -61,49 +61,72 @@ pub(super) fn health(status: &Status) -> Health {
     }
 }
 
-/// The commands that reach this guest now.
+/// The commands that reach this guest now, each with the lines by which ssh knows it.
 pub(super) fn ways_in(status: &Status) -> Vec<WayIn> {
     let Status { bridge, tunnel, .. } = status;
+    let way = |via: &str, command, names: &str| WayIn {
+        via: via.to_owned(),
+        command,
+        known_hosts: known_hosts(names, &status.host_keys),
+    };
     let mut ways = Vec::new();
     let served = matches!(bridge.state, BridgeState::Ready | BridgeState::Foreign);
     let port = bridge
         .listen
         .as_deref()
-        .and_then(|listen| listen.strip_prefix("vsock:"));
+        .and_then(|listen| listen.strip_prefix("vsock:"))
+        .and_then(|port| port.parse().ok());
     if let (true, Some(port), Some(cid)) = (served, port, bridge.cid) {
-        // The form with a slash is known to every systemd that has a proxy for it (256).
+        // The form with a slash is known to every systemd that has a proxy for it (256), the
+        // other from 258 on.
+        let host = format!("vsock/{cid}");
         let command = match port {
-            "22" => format!("ssh root@vsock/{cid}"),
-            port => format!("ssh -p {port} root@vsock/{cid}"),
+            22 => format!("ssh root@{host}"),
+            port => format!("ssh -p {port} root@{host}"),
         };
-        let via = "vsock".to_owned();
-        ways.push(WayIn { via, command });
+        let other = name(&format!("vsock%{cid}"), port);
+        let names = format!("{},{other}", name(&host, port));
+        ways.push(way("vsock", command, &names));
     }
     if let (TunnelState::Up, Some(proxy), Some(bind), Some(port)) =
         (tunnel.state, &tunnel.proxy, &tunnel.bind, tunnel.port)
     {
-        ways.push(WayIn {
-            via: "tunnel".to_owned(),
-            command: tunnel_command(proxy, bind, port),
-        });
+        let (jump, host) = tunnel_host(proxy, bind);
+        let command = match jump {
+            Some(jump) => format!("ssh -J {jump} -p {port} root@{host}"),
+            None => format!("ssh -p {port} root@{host}"),
+        };
+        ways.push(way("tunnel", command, &name(host, port.into())));
     }
     ways
 }
 
-/// A public bind is dialled over the network; any other only from inside the proxy.
-fn tunnel_command(proxy: &str, bind: &str, port: u16) -> String {
+/// Where users of the tunnel connect to, and the proxy that they have to log in to before, if it
+/// is so. A public bind is dialled over the network; any other only from inside the proxy.
+fn tunnel_host<'a>(proxy: &'a str, bind: &'a str) -> (Option<&'a str>, &'a str) {
     let address = bind.parse::<IpAddr>().ok();
     let anywhere = matches!(bind, "" | "*") || address.is_some_and(|ip| ip.is_unspecified());
     if anywhere {
         let host = proxy.rsplit_once(':').map_or(proxy, |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        return format!("ssh -p {port} root@{host}");
+        return (None, host);
     }
     if address.is_some_and(|ip| !ip.is_loopback()) {
-        return format!("ssh -p {port} root@{bind}");
+        return (None, bind);
     }
-    let jump = proxy.strip_suffix(":22").unwrap_or(proxy);
-    format!("ssh -J {jump} -p {port} root@{bind}")
+    (Some(proxy.strip_suffix(":22").unwrap_or(proxy)), bind)
+}
+
+/// The name under which ssh looks for a host key (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT").
+fn name(host: &str, port: u32) -> String {
+    match port {
+        22 => host.to_owned(),
+        port => format!("[{host}]:{port}"),
+    }
+}
+
+fn known_hosts(names: &str, keys: &[String]) -> Vec<String> {
+    keys.iter().map(|key| format!("{names} {key}")).collect()
 }
 
 #[cfg(test)]

@@ -1,18 +1,15 @@
 //! GET and PUT with bounds: on the time, on the size, and on where they lead.
-//!
-//! No proxy stands between: a link-local address means another machine to it, and any proxy would
-//! see the private key.
 
 mod retry_after;
 
-use std::error::Error;
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Method, Response, StatusCode, redirect};
+use reqwest::{Method, Response, StatusCode};
 
 use crate::config::HttpUrl;
 use crate::metadata::reading::{LIMIT, Secret, SourceFault, append};
+use crate::web;
 
 /// How long a connection may take. The service is one hop away.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -57,8 +54,7 @@ impl Page {
     }
 }
 
-/// A client of the service at one address. What TLS needs is set up for each request: it is much,
-/// and rounds are minutes apart.
+/// A client of the service at one address.
 #[derive(Debug, Clone)]
 pub(super) struct Http {
     base: HttpUrl,
@@ -69,33 +65,14 @@ impl Http {
         Self { base: base.clone() }
     }
 
-    fn client(&self) -> reqwest::Result<reqwest::Client> {
-        let mut client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            // Nothing is kept open in between.
-            .pool_max_idle_per_host(0);
-        if let Some(interface) = self.base.interface() {
-            // The URLs of the library have no zones. Bound to the interface, a socket needs none;
-            // since Linux 5.7 that is no privilege.
-            client = client.interface(interface);
-        }
-        client.build()
-    }
-
     /// The address of the service.
     pub(super) fn base(&self) -> &str {
         self.base.as_str()
     }
 
-    /// The URL of something there, as people may see it: a query may be a password.
+    /// The URL of something there, as people may see it.
     pub(super) fn url(&self, path: &str) -> String {
-        let url = self.full(path);
-        match url.split_once('?') {
-            Some((url, _)) => url.to_owned(),
-            None => url,
-        }
+        web::shown(&self.full(path)).to_owned()
     }
 
     /// The base alone is as a person wrote it: a slash at its end may matter there.
@@ -164,9 +141,9 @@ impl Http {
         limit: Duration,
     ) -> Result<Answer, SourceFault> {
         let shown = self.url(path);
-        let client = self.client().map_err(|error| SourceFault::Unreachable {
+        let client = web::client(&self.base, CONNECT).map_err(|error| SourceFault::Unreachable {
             url: shown.clone(),
-            problem: deepest(&error),
+            problem: web::deepest(&error),
         })?;
         let mut request = client.request(method, self.full(path)).timeout(limit);
         for (name, value) in headers {
@@ -228,16 +205,7 @@ fn problem(error: &reqwest::Error, limit: Duration) -> String {
         let limit = if error.is_connect() { CONNECT } else { limit };
         return format!("no answer within {} s", limit.as_secs());
     }
-    deepest(error)
-}
-
-/// The last of an error's causes; the first says only that something went wrong.
-fn deepest(error: &reqwest::Error) -> String {
-    let mut deepest: &dyn Error = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
+    web::deepest(error)
 }
 
 #[cfg(test)]

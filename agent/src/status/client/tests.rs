@@ -8,6 +8,7 @@ use crate::status::model::{BridgeState, MetadataState};
 
 const SCRIPT: Look = Look {
     json: true,
+    known_hosts: false,
     watch: false,
     terminal: false,
     colour: false,

@@ -6,7 +6,7 @@ use super::*;
 use crate::status::board::Board;
 use crate::status::model::{
     Forward, ForwardState, MetadataState, NatVerdict, OriginCount, RefusalCount, RefusalReason,
-    Sshd, Tunnel,
+    Report, ReportState, Sshd, Tunnel, TunnelDecision,
 };
 
 /// The moment at which everything is rendered.
@@ -126,6 +126,9 @@ fn all_is_up() {
         .instance_id()
         .update(|id| *id = Some("i-0abc".to_owned()));
     board.restart_pending().update(|pending| *pending = true);
+    board
+        .host_keys()
+        .update(|keys| keys.push("ssh-ed25519 AAAA".to_owned()));
     assert_reads(&board, include_str!("golden/all-up.txt"));
 }
 
@@ -155,6 +158,65 @@ fn the_tunnel_waits() {
         metadata.warnings = vec!["tunnel.prot is unknown; did you mean \"port\"?".to_owned()];
     });
     assert_reads(&board, include_str!("golden/tunnel-waits.txt"));
+}
+
+/// Whoever is told about this VM did not listen.
+fn unheard() -> Report {
+    Report {
+        to: ReportTarget::Url,
+        url: "https://example.org/vms".to_owned(),
+        state: ReportState::Failed,
+        delivered_at: None,
+        next_attempt_at: Some(Timestamp(now() + Duration::from_secs(40))),
+        fault: fault(
+            "report-failed",
+            "https://example.org/vms answered a report with the HTTP status 503",
+            "Look at the receiver's log; it is told again later.",
+            50,
+            2,
+        ),
+    }
+}
+
+#[test]
+fn the_network_needs_no_tunnel_any_more_and_nobody_wants_to_know() {
+    let board = quiet();
+    board.tunnel().update(tunnel_up);
+    board.nat().update(|nat| {
+        nat.verdict = NatVerdict::OneToOne;
+        nat.rule = "ec2 names 198.51.100.7, which is mapped to 10.0.0.5 on eth0".to_owned();
+        nat.decision = TunnelDecision::NotNeeded;
+        nat.held_until = Some(Timestamp(now() + Duration::from_secs(45)));
+    });
+    let attributes = Report {
+        to: ReportTarget::GuestAttributes,
+        ..unheard()
+    };
+    board
+        .reports()
+        .update(|reports| *reports = vec![attributes, unheard()]);
+    board.metadata().update(|metadata| {
+        metadata.state = MetadataState::Failed;
+        metadata.source = Some("ec2".to_owned());
+        metadata.fetched_at = Some(ago(7200));
+        metadata.kept = true;
+    });
+    assert_reads(&board, include_str!("golden/not-needed.txt"));
+}
+
+#[test]
+fn why_there_is_no_tunnel() {
+    for (decision, words) in [
+        (TunnelDecision::NotAsked, "off: nothing asks for it"),
+        (TunnelDecision::Never, "off: it is not to be held"),
+        (TunnelDecision::NotNeeded, "off: not needed"),
+        (TunnelDecision::Needed, "off: it is about to be opened"),
+    ] {
+        let board = quiet();
+        board.nat().update(|nat| nat.decision = decision);
+        let text = rendered(&board);
+        assert!(text.contains(words), "{text}");
+    }
 }
 
 #[test]

@@ -150,3 +150,45 @@ fn each_way_in_is_a_command() {
     down.bridge.state = BridgeState::Waiting;
     assert!(ways_in(&down).is_empty());
 }
+
+#[test]
+fn each_way_in_has_the_lines_that_ssh_looks_for() {
+    let mut status = well();
+    status.host_keys = vec!["ssh-ed25519 AAAA".to_owned(), "ssh-rsa BBBB".to_owned()];
+    status.tunnel.state = TunnelState::Up;
+    status.tunnel.bind = Some("0.0.0.0".to_owned());
+    let mut first = |listen: &str, proxy: &str, bind: &str, port| -> Vec<String> {
+        status.bridge.listen = Some(listen.to_owned());
+        status.tunnel.proxy = Some(proxy.to_owned());
+        status.tunnel.bind = Some(bind.to_owned());
+        status.tunnel.port = Some(port);
+        let ways = ways_in(&status);
+        assert!(ways.iter().all(|way| way.known_hosts.len() == 2));
+        ways.into_iter()
+            .map(|way| way.known_hosts[0].clone())
+            .collect()
+    };
+    assert_eq!(
+        first("vsock:22", "proxy.example.org:2222", "0.0.0.0", 12345),
+        [
+            "vsock/42,vsock%42 ssh-ed25519 AAAA",
+            "[proxy.example.org]:12345 ssh-ed25519 AAAA"
+        ]
+    );
+    assert_eq!(
+        first("vsock:2222", "[2001:db8::1]:22", "*", 12345),
+        [
+            "[vsock/42]:2222,[vsock%42]:2222 ssh-ed25519 AAAA",
+            "[2001:db8::1]:12345 ssh-ed25519 AAAA"
+        ]
+    );
+    // Names of the proxy's own, and a port that needs no brackets.
+    assert_eq!(
+        first("vsock:22", "proxy.example.org:22", "web1.vm", 22)[1],
+        "web1.vm ssh-ed25519 AAAA"
+    );
+    assert_eq!(
+        first("vsock:22", "proxy.example.org:22", "127.0.0.1", 12345)[1],
+        "[127.0.0.1]:12345 ssh-ed25519 AAAA"
+    );
+}

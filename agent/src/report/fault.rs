@@ -1,0 +1,60 @@
+//! Why somebody could not be told.
+
+use thiserror::Error;
+
+use crate::explain::Explain;
+
+/// Why somebody could not be told. The addresses have no password and no query in them.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum ReportFault {
+    /// No connection came about, or it broke.
+    #[error("{url} can't be told how this VM is to be reached: {problem}")]
+    Unreachable { url: String, problem: String },
+    /// The receiver is in trouble.
+    #[error("{url} answered a report with the HTTP status {status}")]
+    Failed { url: String, status: u16 },
+    /// The receiver does not want it.
+    #[error("{url} refused a report with the HTTP status {status}")]
+    Refused { url: String, status: u16 },
+    /// There are no guest attributes to write to.
+    #[error("{url} takes no guest attributes: HTTP status {status}")]
+    NotOffered { url: String, status: u16 },
+}
+
+impl ReportFault {
+    /// Whether it stays so until a person does something.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Failed { .. } => false,
+            Self::Refused { .. } | Self::NotOffered { .. } => true,
+        }
+    }
+}
+
+impl Explain for ReportFault {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "report-unreachable",
+            Self::Failed { .. } => "report-failed",
+            Self::Refused { .. } => "report-refused",
+            Self::NotOffered { .. } => "report-not-offered",
+        }
+    }
+
+    fn advice(&self) -> String {
+        match self {
+            Self::Unreachable { .. } => {
+                "Check the route to it, and [report] url. This VM can be reached all the same."
+            }
+            Self::Failed { .. } => "Look at the receiver's log; it is told again later.",
+            Self::Refused { .. } => {
+                "Look at the receiver's log: it has to answer a POST of JSON with 2xx."
+            }
+            Self::NotOffered { .. } => {
+                "Set enable-guest-attributes=TRUE in the metadata of the VM or its project, or \
+                 [report] guest_attributes = \"never\"."
+            }
+        }
+        .to_owned()
+    }
+}

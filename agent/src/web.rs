@@ -1,0 +1,44 @@
+//! What all requests over HTTP have in common, whoever they are for.
+
+use std::error::Error;
+use std::time::Duration;
+
+use reqwest::{Client, redirect};
+
+use crate::config::HttpUrl;
+
+/// A client for requests to `to`. What TLS needs is set up with each: it is much, and requests are
+/// minutes apart.
+///
+/// No proxy of the environment stands between: a link-local address means another machine to it,
+/// and any proxy would see what is secret. No redirect is followed, and nothing is kept open.
+///
+/// # Errors
+/// If there is no way to make one, such as none for TLS.
+pub(crate) fn client(to: &HttpUrl, connect: Duration) -> reqwest::Result<Client> {
+    let mut client = Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .connect_timeout(connect)
+        .pool_max_idle_per_host(0);
+    if let Some(interface) = to.interface() {
+        // The URLs of the library have no zones. Bound to the interface, a socket needs none;
+        // since Linux 5.7 that is no privilege.
+        client = client.interface(interface);
+    }
+    client.build()
+}
+
+/// An address as everybody may see it: a query may be a password.
+pub(crate) fn shown(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
+}
+
+/// The last of an error's causes; the first says only that something went wrong.
+pub(crate) fn deepest(error: &reqwest::Error) -> String {
+    let mut deepest: &dyn Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
