@@ -164,7 +164,7 @@ impl Config {
 type Setter = fn(&mut Config, &Value) -> Result<(), String>;
 
 /// Every key there is: its section, its name, and how its value is taken.
-const KEYS: [(&str, &str, Setter); 15] = [
+const KEYS: [(&str, &str, Setter); 16] = [
     ("bridge", "listen", |config, value| {
         listen(string(value)?).map(|listen| config.listen = listen)
     }),

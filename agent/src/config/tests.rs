@@ -85,7 +85,7 @@ fn an_error_names_place_finding_and_what_is_accepted() {
         (
             "[metadata]\nsources = [\"ec3\"]",
             "[metadata] sources: \"ec3\" is unknown; did you mean \"ec2\"? \
-             (accepted: credential, file, cloud-init, url, openstack, ec2, mmds, gce, azure, hetzner, \
+             (accepted: credential, file, cloud-init, config-drive, nocloud, url, openstack, ec2, mmds, gce, azure, hetzner, \
              digitalocean)",
         ),
         (

@@ -40,7 +40,6 @@ mod platform;
 mod publish;
 mod schedule;
 mod tree;
-mod userdata;
 mod watch;
 mod yaml;
 

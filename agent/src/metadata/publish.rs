@@ -183,7 +183,7 @@ impl Publisher {
         self.announce(&found);
     }
 
-    fn announce(&self, found: &Found) {
+    fn announce(&mut self, found: &Found) {
         let source = found.source.as_str();
         match &found.document.tunnel {
             Some(tunnel) => info!(

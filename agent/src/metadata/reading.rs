@@ -171,6 +171,7 @@ impl SourceFault {
             | Self::Redirected { .. }
             | Self::TooLarge { .. }
             | Self::Invalid { .. }
+            | Self::Undecodable { .. }
             | Self::Unreadable { .. } => None,
         }
     }

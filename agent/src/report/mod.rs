@@ -41,7 +41,10 @@ pub fn reporters(config: &Config, board: &Board) -> Vec<Reporter> {
         GuestAttributes::Never => false,
     };
     let attributes = attributes.then_some((ReportTarget::GuestAttributes, &config.url));
-    let url = config.report_url.as_ref().map(|url| (ReportTarget::Url, url));
+    let url = config
+        .report_url
+        .as_ref()
+        .map(|url| (ReportTarget::Url, url));
     attributes
         .into_iter()
         .chain(url)

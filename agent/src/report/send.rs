@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use reqwest::header::CONTENT_TYPE;
 use reqwest::RequestBuilder;
+use reqwest::header::CONTENT_TYPE;
 
 use super::fault::ReportFault;
 use super::message::Message;
@@ -109,7 +109,10 @@ mod tests {
     #[test]
     fn what_may_be_secret_in_an_address_is_not_shown() {
         let shown = |target, url| Sender::new(target, &HttpUrl::parse(url).unwrap()).shown();
-        let own = shown(ReportTarget::Url, "http://example.org/vms?token=secret#secret");
+        let own = shown(
+            ReportTarget::Url,
+            "http://example.org/vms?token=secret#secret",
+        );
         assert_eq!(own, "http://example.org/vms");
         let attributes = shown(ReportTarget::GuestAttributes, "http://169.254.169.254");
         assert_eq!(attributes, format!("http://169.254.169.254{ATTRIBUTES}"));

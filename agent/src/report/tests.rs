@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::HttpUrl;
 use crate::status::model::{MetadataState, TunnelDecision, TunnelState};
 
 fn whole(change: impl FnOnce(&Board)) -> Option<serde_json::Value> {

@@ -18,8 +18,16 @@ fn found(port: u16) -> Found {
 
 /// Names by cloud-init and by the service.
 fn named(cloud_init: Option<&str>, service: Option<&str>) -> Identity {
-    let names = json!({"cloud_init": cloud_init, "service": service});
-    serde_json::from_value(names).unwrap()
+    let mut identity = Identity::default();
+    for (who, name) in [
+        (SourceName::CloudInit, cloud_init),
+        (SourceName::Ec2, service),
+    ] {
+        if let Some(name) = name {
+            identity.note(who, name.to_owned());
+        }
+    }
+    identity
 }
 
 /// The names that are in the directory beside the machine id.

@@ -21,7 +21,12 @@ fn asked(files: &[(&str, &str)]) -> Vec<&'static str> {
     let services = names.filter(|name| {
         !matches!(
             name,
-            SourceName::Credential | SourceName::File | SourceName::CloudInit | SourceName::Url
+            SourceName::Credential
+                | SourceName::File
+                | SourceName::CloudInit
+                | SourceName::ConfigDrive
+                | SourceName::Nocloud
+                | SourceName::Url
         )
     });
     services.map(SourceName::as_str).collect()

@@ -80,7 +80,7 @@ pub struct Identity(BTreeMap<SourceName, String>);
 
 impl Identity {
     /// Somebody says this name now.
-    pub(super) fn note(&mut self, who: SourceName, id: String) {
+    pub(in crate::metadata) fn note(&mut self, who: SourceName, id: String) {
         self.0.insert(who, id);
     }
 

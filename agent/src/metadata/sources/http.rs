@@ -141,10 +141,11 @@ impl Http {
         limit: Duration,
     ) -> Result<Answer, SourceFault> {
         let shown = self.url(path);
-        let client = web::client(&self.base, CONNECT).map_err(|error| SourceFault::Unreachable {
-            url: shown.clone(),
-            problem: web::deepest(&error),
-        })?;
+        let client =
+            web::client(&self.base, CONNECT).map_err(|error| SourceFault::Unreachable {
+                url: shown.clone(),
+                problem: web::deepest(&error),
+            })?;
         let mut request = client.request(method, self.full(path)).timeout(limit);
         for (name, value) in headers {
             request = request.header(*name, *value);

@@ -155,7 +155,9 @@ async fn named(files: &Files, pulled: &mut Pulled) -> Option<Option<Named>> {
                     Ok(url) => Named::Server(Http::new(&url)),
                     Err(problem) => Named::Other(SourceFault::Unreadable {
                         place: path.to_owned(),
-                        problem: format!("its NoCloud seed is no directory, and as a URL: {problem}"),
+                        problem: format!(
+                            "its NoCloud seed is no directory, and as a URL: {problem}"
+                        ),
                     }),
                 }
             }));

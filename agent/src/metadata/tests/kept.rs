@@ -62,7 +62,7 @@ async fn what_was_kept_is_used_when_its_source_fails_and_the_source_has_the_word
         .await;
     assert!(failed.kept && failed.fetched_at.is_some());
     assert_eq!(failed.source.as_deref(), Some("openstack"));
-    assert_eq!(fault(&failed), "metadata-http");
+    assert_eq!(fault(&failed), "metadata-server-error");
     // The service is back, first with the same, then with another.
     running.documents.mark_unchanged();
     state.store(1, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! By learn.microsoft.com/azure/virtual-machines/instance-metadata-service, and
 //! learn.microsoft.com/azure/load-balancer/howto-load-balancer-imds.
 
+use russh::keys::ssh_key::encoding::base64::{Base64, Encoding};
 use serde_json::json;
 
 use super::*;

@@ -60,6 +60,7 @@ async fn facts_outlive_a_service_that_is_gone() {
     let directory = Directory::new();
     let before = Facts {
         public: PublicAddress::Own("198.51.100.7".parse().unwrap()),
+        public_source: Some(Ec2),
         instance_id: Some("i-0abc".to_owned()),
         identity: identity(&[(Ec2, "i-0abc")]),
     };
@@ -98,7 +99,13 @@ async fn a_machine_without_a_sign_asks_as_ever_and_one_of_a_cloud_asks_that_clou
     let asked = |readings: Vec<(SourceName, Reading)>| -> Vec<&str> {
         readings.iter().map(|(name, _)| name.as_str()).collect()
     };
-    let local = ["credential", "file", "cloud-init"];
+    let local = [
+        "credential",
+        "file",
+        "cloud-init",
+        "config-drive",
+        "nocloud",
+    ];
     assert_eq!(
         asked(sources.walk().await),
         [&local[..], &["openstack", "ec2", "mmds"]].concat()
