@@ -11,6 +11,7 @@ mod failover;
 mod fairness;
 mod fleet;
 mod guest_coexist;
+mod guest_datasources;
 mod guest_faults;
 mod guest_login;
 mod guest_outlive;

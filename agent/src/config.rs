@@ -1,13 +1,13 @@
 //! `/etc/vmagent/config.toml`: every key is optional, an unknown one is an error.
 
+mod keys;
 mod source;
 mod url;
+mod values;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-
-use toml::{Table, Value};
 
 use crate::metadata::document::When;
 
@@ -16,10 +16,6 @@ pub use url::HttpUrl;
 
 /// Where the configuration is read from unless the command line names another file.
 pub const DEFAULT_PATH: &str = "/etc/vmagent/config.toml";
-
-/// The most that `[bridge] max_connections` may be: with two descriptors for each, this is half of
-/// what the unit gives the agent.
-const MAX_CONNECTIONS: u16 = 16_000;
 
 /// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,249 +148,13 @@ impl Config {
             problem,
         };
         match std::fs::read_to_string(file) {
-            Ok(text) => parse(&text).map_err(error),
+            Ok(text) => keys::parse(&text).map_err(error),
             Err(e) if path.is_none() && e.kind() == std::io::ErrorKind::NotFound => {
                 Ok(Self::default())
             }
             Err(e) => Err(error(format!("can't be read: {e}"))),
         }
     }
-}
-
-type Setter = fn(&mut Config, &Value) -> Result<(), String>;
-
-/// Every key there is: its section, its name, and how its value is taken.
-const KEYS: [(&str, &str, Setter); 16] = [
-    ("bridge", "listen", |config, value| {
-        listen(string(value)?).map(|listen| config.listen = listen)
-    }),
-    ("bridge", "allow_cids", |config, value| {
-        list(value, cid).map(|cids| config.allow_cids = cids)
-    }),
-    ("bridge", "sshd", |config, value| {
-        socket_addr(string(value)?).map(|sshd| config.sshd = sshd)
-    }),
-    ("bridge", "host_keys", |config, value| {
-        absolute(string(value)?).map(|directory| config.host_keys = directory)
-    }),
-    ("bridge", "max_connections", |config, value| {
-        number(value, MAX_CONNECTIONS).map(|most| config.max_connections = most)
-    }),
-    ("bridge", "max_connections_per_origin", |config, value| {
-        number(value, MAX_CONNECTIONS).map(|most| config.max_connections_per_origin = Some(most))
-    }),
-    ("bridge", "max_rate", |config, value| {
-        number(value, 1_000_000).map(|rate| config.max_rate = rate)
-    }),
-    ("metadata", "sources", |config, value| {
-        list(value, source).map(|sources| config.sources = Some(sources))
-    }),
-    ("metadata", "url", |config, value| {
-        HttpUrl::parse(string(value)?).map(|url| config.url = url)
-    }),
-    ("metadata", "document_url", |config, value| {
-        HttpUrl::parse(string(value)?).map(|url| config.document_url = Some(url))
-    }),
-    ("metadata", "file", |config, value| {
-        absolute(string(value)?).map(|file| config.file = file)
-    }),
-    ("metadata", "cache", |config, value| {
-        cache(string(value)?).map(|cache| config.cache = cache)
-    }),
-    ("tunnel", "when", |config, value| {
-        when(string(value)?).map(|when| config.when = Some(when))
-    }),
-    ("report", "url", |config, value| {
-        HttpUrl::parse(string(value)?).map(|url| config.report_url = Some(url))
-    }),
-    ("report", "guest_attributes", |config, value| {
-        guest_attributes(string(value)?).map(|choice| config.guest_attributes = choice)
-    }),
-    ("status", "socket", |config, value| {
-        absolute(string(value)?).map(|socket| config.status_socket = socket)
-    }),
-];
-
-fn parse(text: &str) -> Result<Config, String> {
-    let table: Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
-    let mut config = Config::default();
-    for (section, value) in &table {
-        let keys: Vec<_> = KEYS.iter().filter(|(name, ..)| name == section).collect();
-        if keys.is_empty() {
-            let mut sections = KEYS.map(|(name, ..)| name).to_vec();
-            sections.dedup();
-            return Err(unknown(&format!("[{section}]"), section, &sections));
-        }
-        let Value::Table(entries) = value else {
-            return Err(format!(
-                "{section}: found {}, expected a section [{section}]",
-                kind(value)
-            ));
-        };
-        for (key, value) in entries {
-            let place = format!("[{section}] {key}");
-            let Some((.., set)) = keys.iter().find(|(_, name, _)| name == key) else {
-                let names: Vec<_> = keys.iter().map(|(_, name, _)| *name).collect();
-                return Err(unknown(&place, key, &names));
-            };
-            set(&mut config, value).map_err(|problem| format!("{place}: {problem}"))?;
-        }
-    }
-    agrees(&config)?;
-    Ok(config)
-}
-
-/// Checks what no key can tell by itself.
-fn agrees(config: &Config) -> Result<(), String> {
-    let (all, own) = (config.max_connections, config.max_connections_per_origin);
-    if let Some(own) = own.filter(|own| *own > all) {
-        return Err(format!(
-            "[bridge] max_connections_per_origin: found {own}, expected no more than \
-             max_connections, {all}"
-        ));
-    }
-    let sources = config.sources.as_deref().unwrap_or_default();
-    if sources.contains(&SourceName::Url) && config.document_url.is_none() {
-        return Err(
-            "[metadata] sources: found \"url\", expected document_url beside it".to_owned(),
-        );
-    }
-    Ok(())
-}
-
-fn listen(text: &str) -> Result<Listen, String> {
-    if text == "off" {
-        return Ok(Listen::Off);
-    }
-    match text.split_once(':') {
-        Some(("vsock", port)) => match port.parse() {
-            Ok(port) if port != u32::MAX => Ok(Listen::Vsock(port)),
-            _ => Err(format!(
-                "found the vsock port \"{port}\", expected 0 to 4294967294"
-            )),
-        },
-        Some(("unix", path)) => Ok(Listen::Unix(absolute(path)?)),
-        _ => Err(format!(
-            "found \"{text}\", expected \"vsock:PORT\", \"unix:/path\" or \"off\""
-        )),
-    }
-}
-
-fn cid(value: &Value) -> Result<u32, String> {
-    let expected = "expected a context ID from 0 to 4294967295";
-    let number = value
-        .as_integer()
-        .and_then(|number| u32::try_from(number).ok());
-    number.ok_or_else(|| format!("found {}, {expected}", kind(value)))
-}
-
-fn number<T>(value: &Value, most: T) -> Result<T, String>
-where
-    T: TryFrom<i64> + PartialOrd + fmt::Display,
-{
-    value
-        .as_integer()
-        .filter(|number| *number > 0)
-        .and_then(|number| T::try_from(number).ok())
-        .filter(|number| *number <= most)
-        .ok_or_else(|| format!("found {}, expected 1 to {most}", kind(value)))
-}
-
-fn socket_addr(text: &str) -> Result<SocketAddr, String> {
-    match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() != 0 => Ok(address),
-        _ => Err(format!(
-            "found \"{text}\", expected an address with a port: \"127.0.0.1:22\""
-        )),
-    }
-}
-
-fn source(value: &Value) -> Result<SourceName, String> {
-    let text = string(value)?;
-    let names = SourceName::ALL.map(SourceName::as_str);
-    match SourceName::ALL
-        .into_iter()
-        .find(|name| name.as_str() == text)
-    {
-        Some(name) => Ok(name),
-        None => Err(unknown(&format!("\"{text}\""), text, &names)),
-    }
-}
-
-fn guest_attributes(text: &str) -> Result<GuestAttributes, String> {
-    match text {
-        "auto" => Ok(GuestAttributes::Auto),
-        "always" => Ok(GuestAttributes::Always),
-        "never" => Ok(GuestAttributes::Never),
-        _ => Err(format!(
-            "found \"{text}\", expected \"auto\", \"always\" or \"never\""
-        )),
-    }
-}
-
-fn cache(text: &str) -> Result<Cache, String> {
-    match text {
-        "runtime" => Ok(Cache::Runtime),
-        "state" => Ok(Cache::State),
-        "off" => Ok(Cache::Off),
-        _ => Err(format!(
-            "found \"{text}\", expected \"runtime\", \"state\" or \"off\""
-        )),
-    }
-}
-
-fn when(text: &str) -> Result<When, String> {
-    match text {
-        "auto" => Ok(When::Auto),
-        "always" => Ok(When::Always),
-        "never" => Ok(When::Never),
-        _ => Err(format!(
-            "found \"{text}\", expected \"auto\", \"always\" or \"never\""
-        )),
-    }
-}
-
-fn absolute(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    if path.is_absolute() && !text.contains('\0') {
-        return Ok(path);
-    }
-    Err(format!("found \"{text}\", expected an absolute path"))
-}
-
-fn string(value: &Value) -> Result<&str, String> {
-    value
-        .as_str()
-        .ok_or_else(|| format!("found {}, expected a string", kind(value)))
-}
-
-fn list<T>(value: &Value, item: fn(&Value) -> Result<T, String>) -> Result<Vec<T>, String> {
-    let items = value
-        .as_array()
-        .ok_or_else(|| format!("found {}, expected a list", kind(value)))?;
-    items.iter().map(item).collect()
-}
-
-fn kind(value: &Value) -> String {
-    match value {
-        Value::Table(_) => "a section".to_owned(),
-        Value::Array(_) => "a list".to_owned(),
-        Value::String(text) => format!("\"{text}\""),
-        Value::Integer(number) => number.to_string(),
-        Value::Float(number) => number.to_string(),
-        Value::Boolean(truth) => truth.to_string(),
-        Value::Datetime(time) => time.to_string(),
-    }
-}
-
-fn unknown(place: &str, found: &str, known: &[&str]) -> String {
-    let near = |name: &&&str| strsim::levenshtein(found, name) <= name.len().div_ceil(2);
-    let nearest = known
-        .iter()
-        .min_by_key(|name| strsim::levenshtein(found, name))
-        .filter(near);
-    let hint = nearest.map_or_else(String::new, |name| format!("; did you mean \"{name}\"?"));
-    format!("{place} is unknown{hint} (accepted: {})", known.join(", "))
 }
 
 #[cfg(test)]

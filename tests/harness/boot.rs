@@ -9,14 +9,14 @@ use crate::image::Image;
 use crate::netns::Namespace;
 use crate::qemu::{Start, trimmings};
 use crate::saved::Saved;
-use crate::seed::{Seed, credential};
+use crate::seed::{Drive, Seed, credential};
 use crate::ssh::Key;
 
 /// A guest about to be booted.
 pub struct Boot {
     pub(crate) image: Image,
     pub(crate) cid: u32,
-    pub(crate) seed: Option<Seed>,
+    pub(crate) drive: Option<Drive>,
     pub(crate) smbios: Vec<String>,
     pub(crate) fw_cfg: Vec<(String, Vec<u8>)>,
     pub(crate) append: String,
@@ -46,7 +46,7 @@ impl Boot {
         Ok(Self {
             image,
             cid: 42,
-            seed: None,
+            drive: None,
             smbios,
             fw_cfg: Vec::new(),
             append: trimmings(),
@@ -65,8 +65,14 @@ impl Boot {
 
     /// With a NoCloud seed.
     #[must_use]
-    pub fn seed(mut self, seed: Seed) -> Self {
-        self.seed = Some(seed);
+    pub fn seed(self, seed: Seed) -> Self {
+        self.drive(seed.drive())
+    }
+
+    /// With a disk that tells it who it is.
+    #[must_use]
+    pub fn drive(mut self, drive: Drive) -> Self {
+        self.drive = Some(drive);
         self
     }
 

@@ -139,13 +139,13 @@ impl Guest {
             network: boot.network,
         };
         let mut command = machine.command_with(&vsock);
-        if let Some(seed) = &boot.seed {
-            let iso = seed.write(dir.path())?;
+        if let Some(drive) = &boot.drive {
+            let iso = drive.write(dir.path())?;
             command.arg("-drive").arg(format!(
-                "if=none,id=seed,format=raw,readonly=on,file={}",
+                "if=none,id=drive,format=raw,readonly=on,file={}",
                 iso.display()
             ));
-            command.args(["-device", "nvme,drive=seed,serial=seed"]);
+            command.args(["-device", "nvme,drive=drive,serial=drive"]);
         }
         for (index, (name, value)) in boot.fw_cfg.iter().enumerate() {
             let file = dir.path().join(format!("fw_cfg{index}"));

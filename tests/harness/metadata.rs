@@ -99,6 +99,11 @@ impl Metadata {
 
     /// Answers OpenStack's questions, with this `vendor_data2.json`.
     pub fn openstack(&self, instance_id: &str, vendor_data2: &str) {
+        self.openstack_with(instance_id, "{}", vendor_data2);
+    }
+
+    /// The same, with a `vendor_data.json` too, which is the operator's for all guests.
+    pub fn openstack_with(&self, instance_id: &str, vendor_data: &str, vendor_data2: &str) {
         for version in ["2018-08-27", "latest"] {
             let page =
                 |name: &str, text: &str| self.page(&format!("/openstack/{version}/{name}"), text);
@@ -106,7 +111,7 @@ impl Metadata {
                 "meta_data.json",
                 &format!(r#"{{"uuid": "{instance_id}", "hostname": "guest"}}"#),
             );
-            page("vendor_data.json", "{}");
+            page("vendor_data.json", vendor_data);
             page("vendor_data2.json", vendor_data2);
         }
         // OpenStack's own service answers in EC2's place too, without tokens.

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::failure::{Context, Result};
 use crate::process;
 
-/// A NoCloud seed: cloud-init finds it by its volume label.
+/// A NoCloud seed.
 #[derive(Clone, Default)]
 pub struct Seed {
     /// The instance's name for itself; a new one is a new instance.
@@ -19,21 +19,43 @@ pub struct Seed {
 }
 
 impl Seed {
-    /// Writes the seed as an ISO 9660 image into `dir`.
+    /// The disk that cloud-init finds it on.
+    #[must_use]
+    pub fn drive(self) -> Drive {
+        let meta_data = format!("instance-id: {}\n", self.instance_id);
+        let mut files = vec![
+            ("meta-data".to_owned(), meta_data),
+            ("user-data".to_owned(), self.user_data),
+        ];
+        if !self.vendor_data.is_empty() {
+            files.push(("vendor-data".to_owned(), self.vendor_data));
+        }
+        Drive {
+            label: "cidata",
+            files,
+        }
+    }
+}
+
+/// A disk that tells a guest who it is.
+#[derive(Clone)]
+pub struct Drive {
+    /// The label of its volume.
+    pub label: &'static str,
+    /// Paths and texts.
+    pub files: Vec<(String, String)>,
+}
+
+impl Drive {
+    /// Writes it as an ISO 9660 image into `dir`.
     ///
     /// # Errors
     ///
     /// What genisoimage says.
     pub fn write(&self, dir: &Path) -> Result<PathBuf> {
-        let meta_data = format!("instance-id: {}\n", self.instance_id);
-        let mut files = vec![
-            ("meta-data", meta_data.as_str()),
-            ("user-data", &self.user_data),
-        ];
-        if !self.vendor_data.is_empty() {
-            files.push(("vendor-data", &self.vendor_data));
-        }
-        iso(&dir.join("seed"), "cidata", &files)
+        let files = self.files.iter();
+        let files: Vec<_> = files.map(|(path, text)| (&path[..], &text[..])).collect();
+        iso(&dir.join("drive"), self.label, &files)
     }
 }
 

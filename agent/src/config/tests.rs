@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::keys::parse;
 use super::*;
 
 #[test]

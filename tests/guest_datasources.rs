@@ -1,0 +1,99 @@
+//! The tunnel document by way of cloud-init's own data sources, in a guest that cloud-init sets up.
+
+use harness::boot::Boot;
+use harness::failure::Result;
+use harness::guest::{BOOT, Guest};
+use harness::image::Image;
+use harness::metadata::Metadata;
+use harness::seed::Drive;
+use harness::world::{PUBLIC, World};
+use serde_json::{Value, json};
+
+/// Waits until cloud-init is done, and checks which data source it found, that what it
+/// says of itself in the end, and that the agent took its word and logged in once.
+///
+/// The agent may have read the document by itself before: it is the same one.
+fn set_up_by(world: &World, guest: &Guest, datasource: &str, end: &str) -> Result<Value> {
+    guest.wait_tunnel(BOOT)?;
+    let done = "cloud-init status --wait >/dev/null; cloud-init status --format=json || true";
+    let done: Value = serde_json::from_str(&guest.run_within(done, BOOT)?)?;
+    assert_eq!(done["extended_status"], end, "{done:#}");
+    assert_eq!(done["datasource"], datasource, "{done:#}");
+    let by_cloud_init = |status: &Value| status["metadata"]["source"] == "cloud-init";
+    let status = guest.wait_status("what cloud-init merged", BOOT, by_cloud_init)?;
+    assert_eq!(status["tunnel"]["state"], "up", "{status:#}");
+    let log = world.proxy.log();
+    assert_eq!(log.matches("Accepted publickey").count(), 1, "{log}");
+    Ok(status)
+}
+
+/// Why each source was left out.
+fn left_out(status: &Value, source: &str) -> Option<String> {
+    let list = status["metadata"]["left_out"].as_array()?;
+    let left = list.iter().find(|left| left["source"] == source)?;
+    left["reason"].as_str().map(str::to_owned)
+}
+
+#[test]
+fn a_config_drive() -> Result<()> {
+    let world = World::new(&[PUBLIC])?;
+    let config = format!("#cloud-config\n{}", world.wrapped(PUBLIC)?);
+    let files = [
+        (
+            "openstack/latest/meta_data.json",
+            json!({"uuid": "83679162-1378", "hostname": "guest"}).to_string(),
+        ),
+        (
+            "openstack/latest/vendor_data.json",
+            json!({"cloud-init": config}).to_string(),
+        ),
+    ];
+    let drive = Drive {
+        label: "config-2",
+        files: files.map(|(path, text)| (path.to_owned(), text)).into(),
+    };
+    let guest = Boot::new(Image::of("trixie")?)?
+        .drive(drive)
+        .launch(&world.namespace)?;
+    let status = set_up_by(&world, &guest, "configdrive", "done")?;
+    assert_eq!(status["instance_id"], "83679162-1378");
+    Ok(())
+}
+
+#[test]
+fn openstacks_service() -> Result<()> {
+    let world = World::new(&[PUBLIC])?;
+    let metadata = Metadata::start(&world.namespace)?;
+    let config = format!("#cloud-config\n{}", world.wrapped(PUBLIC)?);
+    let vendor_data = json!({"cloud-init": config}).to_string();
+    metadata.openstack_with("i-openstack", &vendor_data, "{}");
+    let guest = Boot::new(Image::of("trixie")?)?
+        .smbios("type=1,product=OpenStack Nova")
+        .launch(&world.namespace)?;
+    let status = set_up_by(&world, &guest, "openstack", "done")?;
+    assert_eq!(status["instance_id"], "i-openstack");
+    let reason = left_out(&status, "gce");
+    assert_eq!(reason.as_deref(), Some("this is OpenStack"));
+    assert_eq!(left_out(&status, "ec2"), None);
+    Ok(())
+}
+
+#[test]
+fn ec2s_service() -> Result<()> {
+    const UUID: &str = "ec2e1916-9099-7caf-fd21-012345abcdef";
+    let world = World::new(&[PUBLIC])?;
+    let metadata = Metadata::start(&world.namespace)?;
+    let config = format!("#cloud-config\n{}", world.wrapped(PUBLIC)?);
+    metadata.ec2("i-0abc", &config);
+    let guest = Boot::new(Image::of("trixie")?)?
+        .smbios(&format!(
+            "type=1,manufacturer=Amazon EC2,uuid={UUID},serial={UUID}"
+        ))
+        .launch(&world.namespace)?;
+    // It has no vendor data, and cloud-init does not like our key in the user's.
+    let status = set_up_by(&world, &guest, "ec2", "degraded done")?;
+    assert_eq!(status["instance_id"], "i-0abc");
+    let reason = left_out(&status, "openstack");
+    assert_eq!(reason.as_deref(), Some("this is EC2"));
+    Ok(())
+}
