@@ -31,14 +31,6 @@ fn a_credential_of_the_hypervisor() -> Result<()> {
 }
 
 #[test]
-fn a_file_that_a_person_wrote() -> Result<()> {
-    let world = World::new(&[PUBLIC])?;
-    let guest = Guest::restore(&world.namespace)?;
-    guest.write("/etc/vmagent/tunnel.yaml", &world.document(PUBLIC)?)?;
-    up_by(&guest, "file", UP)
-}
-
-#[test]
 fn vendor_data_through_cloud_init() -> Result<()> {
     let world = World::new(&[PUBLIC])?;
     let seed = Seed {
@@ -71,36 +63,6 @@ fn vendor_data_through_cloud_init() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn openstacks_vendor_data() -> Result<()> {
-    let world = World::new(&[PUBLIC])?;
-    let metadata = Metadata::start(&world.namespace)?;
-    let document = world.json(PUBLIC)?;
-    metadata.openstack("i-openstack", &format!("{{\"vmagent\": {document}}}"));
-    let guest = Guest::restore(&world.namespace)?;
-    guest.run("systemctl reload vmagent.service")?;
-    up_by(&guest, "openstack", UP)
-}
-
-#[test]
-fn ec2s_user_data_by_imdsv2() -> Result<()> {
-    let world = World::new(&[PUBLIC])?;
-    let metadata = Metadata::start(&world.namespace)?;
-    metadata.ec2(
-        "i-ec2",
-        &format!("#cloud-config\n{}", world.wrapped(PUBLIC)?),
-    );
-    let guest = Guest::restore(&world.namespace)?;
-    guest.run("systemctl reload vmagent.service")?;
-    up_by(&guest, "ec2", UP)?;
-    assert!(
-        metadata
-            .requests()
-            .contains(&"PUT /latest/api/token".to_owned())
-    );
-    Ok(())
-}
-
 /// Waits until nobody has a document any more.
 fn gone(guest: &Guest) -> Result<()> {
     let off = |status: &serde_json::Value| status["tunnel"]["state"] == "off";
@@ -110,11 +72,16 @@ fn gone(guest: &Guest) -> Result<()> {
 }
 
 #[test]
-fn disks_and_seeds_where_cloud_init_does_not_run() -> Result<()> {
+fn files_disks_and_seeds_where_cloud_init_does_not_run() -> Result<()> {
     let world = World::new(&[PUBLIC])?;
     let guest = Guest::restore(&world.namespace)?;
     guest.run("! test -e /run/cloud-init/enabled")?;
     let config = format!("#cloud-config\n{}", world.wrapped(PUBLIC)?);
+
+    guest.write("/etc/vmagent/tunnel.yaml", &world.document(PUBLIC)?)?;
+    up_by(&guest, "file", UP)?;
+    guest.run("rm /etc/vmagent/tunnel.yaml")?;
+    gone(&guest)?;
 
     let vendor_data = json!({"static": {}, "vmagent": world.json(PUBLIC)?}).to_string();
     let files = [

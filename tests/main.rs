@@ -22,6 +22,7 @@ mod guest_vsock;
 mod heals;
 mod hostile;
 mod hostile_channels;
+mod https;
 mod images;
 mod kept;
 mod kept_units;

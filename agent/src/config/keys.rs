@@ -3,8 +3,8 @@
 use toml::{Table, Value};
 
 use super::values::{
-    absolute, cache, cid, guest_attributes, kind, list, listen, number, socket_addr, source, string,
-    unknown, when,
+    absolute, cache, cid, guest_attributes, kind, list, listen, number, socket_addr, source,
+    string, unknown, when,
 };
 use super::{Config, HttpUrl, SourceName};
 

@@ -72,7 +72,10 @@ pub(super) fn source(value: &Value) -> Result<SourceName, String> {
 fn choice<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
     let found = known.iter().find(|(word, _)| *word == text);
     found.map(|(_, choice)| *choice).ok_or_else(|| {
-        let words: Vec<_> = known.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let words: Vec<_> = known
+            .iter()
+            .map(|(word, _)| format!("\"{word}\""))
+            .collect();
         let (last, others) = words.split_last().unzip();
         let others: &[String] = others.unwrap_or_default();
         let last = last.map_or("", String::as_str);
@@ -121,7 +124,10 @@ pub(super) fn string(value: &Value) -> Result<&str, String> {
         .ok_or_else(|| format!("found {}, expected a string", kind(value)))
 }
 
-pub(super) fn list<T>(value: &Value, item: fn(&Value) -> Result<T, String>) -> Result<Vec<T>, String> {
+pub(super) fn list<T>(
+    value: &Value,
+    item: fn(&Value) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
     let items = value
         .as_array()
         .ok_or_else(|| format!("found {}, expected a list", kind(value)))?;
