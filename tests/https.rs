@@ -37,6 +37,8 @@ struct Behind {
 impl Behind {
     fn new() -> Result<Self> {
         let scene = Scene::new()?;
+        let public = scene.key.public()?;
+        scene.proxy.authorize("restrict,port-forwarding", &public)?;
         let dir = tempfile::tempdir()?;
         certify(dir.path())?;
         let service = Metadata::start(&scene.namespace)?;

@@ -48,7 +48,7 @@ fn agent(scene: &Scene, document: &str, report: &str) -> Agent {
 }
 
 fn url() -> String {
-    format!("url = \"http://me:word@{}/vms?token=secret\"", address())
+    format!("url = \"http://{}/vms?token=secret\"", address())
 }
 
 fn body(told: &Told) -> Value {

@@ -100,6 +100,10 @@ impl Publisher {
         match decide(self.last_good.as_ref(), readings) {
             Decision::Take(found, fault) => {
                 self.note(fault.as_ref());
+                let outcome = match fault {
+                    Some(_) => Outcome::FoundBehindFailure,
+                    None => Outcome::Found,
+                };
                 self.slice.update(|slice| {
                     slice.state = MetadataState::Found;
                     slice.source = Some(found.source.as_str().to_owned());
@@ -109,7 +113,7 @@ impl Publisher {
                     slice.fault = fault.map(|fault| Fault::after(slice.fault.as_ref(), &fault));
                 });
                 self.take(found);
-                Outcome::Found
+                outcome
             }
             Decision::Keep(fault) => {
                 self.use_kept();

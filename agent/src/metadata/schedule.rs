@@ -13,6 +13,8 @@ const SLOW: Duration = Duration::from_secs(300);
 pub(super) enum Outcome {
     /// A document was read.
     Found,
+    /// The same, but a source before it failed, which may have another.
+    FoundBehindFailure,
     /// All sources answered that there is none.
     Absent,
     /// Some source failed.
@@ -36,15 +38,17 @@ impl Schedule {
     ///
     /// `chance` is from 0 to 1, and keeps a thousand guests from asking in step.
     pub(super) fn after(&mut self, outcome: Outcome, age: Duration, chance: f64) -> Duration {
-        self.failures = if outcome == Outcome::Failed {
-            self.failures.saturating_add(1)
-        } else {
-            0
+        self.failures = match outcome {
+            Outcome::Failed | Outcome::FoundBehindFailure => self.failures.saturating_add(1),
+            Outcome::Found | Outcome::Absent => 0,
         };
-        self.ever_found |= outcome == Outcome::Found;
+        self.ever_found |= matches!(outcome, Outcome::Found | Outcome::FoundBehindFailure);
         let young = age < YOUNG;
         let plain = match outcome {
             Outcome::Found => SLOW,
+            // A guest that boots on a busy host may have been too slow to read a file. What stays
+            // wrong is looked at as seldom as what is right.
+            Outcome::FoundBehindFailure => self.doubled(5, SLOW.as_secs()),
             Outcome::Absent if young => Duration::from_secs(10),
             Outcome::Absent => SLOW,
             // With a document in force there is no hurry; without one a boot may wait for this,

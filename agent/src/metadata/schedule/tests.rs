@@ -42,6 +42,16 @@ fn a_service_that_is_lost_is_asked_at_leisure() {
 }
 
 #[test]
+fn a_source_that_failed_before_the_one_that_had_it_is_asked_again_soon_and_then_seldom() {
+    let mut schedule = Schedule::default();
+    assert_eq!(
+        pauses(&mut schedule, Outcome::FoundBehindFailure, OLD, 8),
+        [5, 10, 20, 40, 80, 160, 300, 300]
+    );
+    assert_eq!(pauses(&mut schedule, Outcome::Found, OLD, 1), [300]);
+}
+
+#[test]
 fn a_source_that_gives_its_word_for_nothing_is_heard_less_and_less() {
     let mut schedule = Schedule::default();
     assert_eq!(schedule.before_word(), Duration::ZERO);
@@ -58,11 +68,16 @@ fn a_source_that_gives_its_word_for_nothing_is_heard_less_and_less() {
 proptest! {
     #[test]
     fn no_pause_is_shorter_than_a_blink_or_longer_than_seven_minutes(
-        rounds in proptest::collection::vec((0..3_u8, 0..10_000_u64, 0.0..1.0_f64), 1..100),
+        rounds in proptest::collection::vec((0..4_u8, 0..10_000_u64, 0.0..1.0_f64), 1..100),
     ) {
         let mut schedule = Schedule::default();
         for (outcome, age, chance) in rounds {
-            let outcome = [Outcome::Found, Outcome::Absent, Outcome::Failed][usize::from(outcome)];
+            let outcome = match outcome {
+                0 => Outcome::Found,
+                1 => Outcome::FoundBehindFailure,
+                2 => Outcome::Absent,
+                _ => Outcome::Failed,
+            };
             let pause = schedule.after(outcome, Duration::from_secs(age), chance);
             prop_assert!(pause >= Duration::from_millis(750) && pause <= Duration::from_secs(420));
         }
