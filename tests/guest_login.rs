@@ -11,7 +11,7 @@ use harness::image::Image;
 use harness::netns::Namespace;
 
 #[test]
-fn the_host_logs_in_over_vsock() -> Result<()> {
+fn the_host_logs_in_over_vsock_also_after_a_reboot() -> Result<()> {
     let namespace = Namespace::new()?;
     let guest = Guest::restore(&namespace)?;
     assert_eq!(
@@ -25,13 +25,7 @@ fn the_host_logs_in_over_vsock() -> Result<()> {
     assert_eq!(status["bridge"]["listen"], "vsock:22");
     assert_ne!(status["bridge"]["accepted"], 0);
     assert_eq!(status["bridge"]["refused"], 0);
-    Ok(())
-}
 
-#[test]
-fn the_host_logs_in_before_and_after_a_reboot() -> Result<()> {
-    let namespace = Namespace::new()?;
-    let guest = Guest::restore(&namespace)?;
     let boot_id = "cat /proc/sys/kernel/random/boot_id";
     let before = guest.ssh(boot_id)?;
     guest.reboot()?;
@@ -97,7 +91,7 @@ fn a_neighbour_is_turned_away_and_counted() -> Result<()> {
 }
 
 #[test]
-fn big_files_arrive_whole_both_ways() -> Result<()> {
+fn big_files_arrive_whole_both_ways_and_an_ssh_agent_is_forwarded() -> Result<()> {
     // Under emulation a cipher moves some MiB a second.
     const SIZE: usize = 32 << 20;
     const LIMIT: Duration = Duration::from_secs(180);
@@ -152,13 +146,10 @@ fn big_files_arrive_whole_both_ways() -> Result<()> {
     let expected = String::from_utf8_lossy(&expected);
     assert_eq!(sum("/var/tmp/scp")?, expected);
     assert_eq!(sum("/var/tmp/sftp")?, expected);
-    Ok(())
+    ssh_agent_is_forwarded(&namespace, &guest)
 }
 
-#[test]
-fn an_ssh_agent_is_forwarded() -> Result<()> {
-    let namespace = Namespace::new()?;
-    let guest = Guest::restore(&namespace)?;
+fn ssh_agent_is_forwarded(namespace: &Namespace, guest: &Guest) -> Result<()> {
     let socket = guest.dir().join("agent.sock");
     let mut agent = Command::new("ssh-agent");
     agent.arg("-D").arg("-a").arg(&socket);

@@ -44,12 +44,12 @@ fn vendor_data_through_cloud_init() -> Result<()> {
         .launch(&world.namespace)?;
     up_by(&guest, "cloud-init", BOOT)?;
     world.add_ways(&guest, &key()?)?;
-    assert_eq!(
-        guest
-            .run_within("cloud-init status --wait || cloud-init status --long", BOOT)?
-            .trim(),
-        "status: done"
-    );
+    let done = guest.cloud_init()?;
+    let stages = ["init-local", "init", "modules-config", "modules-final"];
+    for stage in stages {
+        assert_eq!(done[stage]["errors"], json!([]), "{done:#}");
+        assert_eq!(done[stage]["recoverable_errors"], json!({}), "{done:#}");
+    }
     assert_eq!(
         guest
             .client

@@ -111,7 +111,7 @@ impl Guest {
         limit: Duration,
         wanted: impl Fn(&Value) -> bool,
     ) -> Result<Value> {
-        let result = wait::retry(what, limit, || {
+        let result = wait::retry_at_leisure(what, limit, || {
             let status = self.status()?;
             if wanted(&status) {
                 Ok(status)
@@ -120,6 +120,21 @@ impl Guest {
             }
         });
         self.examined(result)
+    }
+
+    /// Waits until cloud-init has ended, and returns what it says of itself (`status.json`): its
+    /// own command takes an emulated guest ten seconds.
+    ///
+    /// # Errors
+    ///
+    /// If it does not end, or wrote no JSON.
+    pub fn cloud_init(&self) -> Result<Value> {
+        let result = wait::retry_at_leisure("end of cloud-init", BOOT, || {
+            self.run("test -e /run/cloud-init/result.json && cat /run/cloud-init/status.json")
+        });
+        let text = self.examined(result)?;
+        let mut said: Value = serde_json::from_str(&text).during(format!("reading {text:?}"))?;
+        Ok(said["v1"].take())
     }
 
     /// Waits until the tunnel is up, and returns the status.

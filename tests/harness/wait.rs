@@ -6,15 +6,24 @@ use std::time::{Duration, Instant};
 use crate::early;
 use crate::failure::{Failure, Result};
 
-/// Asks `condition` until it has an answer. Asks often at first and then at
-/// most every 100 ms, so that a wait costs little more than what it waits for.
+/// The longest pause between two questions, so that a wait takes little more than what it waits
+/// for; and of those that cost much, as a program in an emulated guest.
+const PAUSE: Duration = Duration::from_millis(100);
+const LONG_PAUSE: Duration = Duration::from_millis(500);
+
+/// Asks `condition` until it has an answer: often at first, and then every 100 ms.
 ///
 /// # Errors
 ///
 /// After `limit`: names `what` was waited for.
-pub fn until<T>(
+pub fn until<T>(what: &str, limit: Duration, condition: impl FnMut() -> Option<T>) -> Result<T> {
+    ask(what, limit, PAUSE, condition)
+}
+
+fn ask<T>(
     what: &str,
     limit: Duration,
+    longest: Duration,
     mut condition: impl FnMut() -> Option<T>,
 ) -> Result<T> {
     let start = Instant::now();
@@ -29,7 +38,7 @@ pub fn until<T>(
             return Err(Failure::new(failure));
         }
         thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(100));
+        pause = (pause * 2).min(longest);
     }
 }
 
@@ -38,9 +47,31 @@ pub fn until<T>(
 /// # Errors
 ///
 /// After `limit`: names `what` was waited for, and the last attempt's error.
-pub fn retry<T>(what: &str, limit: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+pub fn retry<T>(what: &str, limit: Duration, attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    repeat(what, limit, PAUSE, attempt)
+}
+
+/// As [`retry`], in the end every 500 ms: for what costs much to ask.
+///
+/// # Errors
+///
+/// As [`retry`].
+pub fn retry_at_leisure<T>(
+    what: &str,
+    limit: Duration,
+    attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    repeat(what, limit, LONG_PAUSE, attempt)
+}
+
+fn repeat<T>(
+    what: &str,
+    limit: Duration,
+    longest: Duration,
+    mut attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let mut last = None;
-    until(what, limit, || match attempt() {
+    ask(what, limit, longest, || match attempt() {
         Ok(value) => Some(value),
         Err(error) => {
             last = Some(error);
