@@ -43,7 +43,7 @@ fn another_on_the_vsock_port_is_left_alone_and_followed() -> Result<()> {
     guest.run(OTHER)?;
     guest.run("systemctl start vmagent.service")?;
     let status = guest.wait_status("foreign", PATIENCE, |status| {
-        bridge(status) == ("foreign", "port-served")
+        bridge(status) == ("foreign", "port-served") && status["health"] != "starting"
     })?;
     assert_eq!(status["health"], "ok", "{status:#}");
     let plain = guest.run("vmagent status")?;
