@@ -18,6 +18,9 @@
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 
+# The fuzz targets have no tests, and a library in C++.
+TESTED := --workspace --exclude vmagent-fuzz
+
 .PHONY: demo test base built bench bench-recovery fuzz check deb image setup lint
 
 demo: image
@@ -26,11 +29,11 @@ demo: image
 # Most tests wait most of the time; those that don't take turns (tests/harness/turn.rs).
 test: setup
 	@$(MAKE) --no-print-directory -j3 image base built
-	cargo test --locked --workspace -- --test-threads=$${TEST_THREADS:-4}
+	cargo test --locked $(TESTED) -- --test-threads=$${TEST_THREADS:-4}
 
 # Beside the package, whose build leaves a processor idle in its last step.
 built: setup
-	@cargo test --quiet --locked --workspace --no-run
+	@cargo test --quiet --locked $(TESTED) --no-run
 
 base: setup
 	@images/build --base
@@ -49,6 +52,7 @@ fuzz:
 	@tests/fuzz/run
 
 check: lint
+	@command -v c++ >/dev/null || apt-get -qq install -y g++
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --features vmagent/https -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps --document-private-items --workspace --features vmagent/https

@@ -22,26 +22,10 @@ pub fn deb() -> &'static Path {
 
 /// Builds the packages of these sources, as `make deb` does.
 pub fn build(sources: &Path, out: &Path, target: &Path) {
-    build_with(sources, out, target, &[]);
-}
-
-/// As [`build`], but for the optimisation: that takes most of the time, and where a path gets into
-/// the package does not depend on it.
-pub fn build_plainly(sources: &Path, out: &Path, target: &Path) {
-    let plain = [
-        ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
-        ("CARGO_PROFILE_RELEASE_LTO", "off"),
-        ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
-    ];
-    build_with(sources, out, target, &plain);
-}
-
-fn build_with(sources: &Path, out: &Path, target: &Path, environment: &[(&str, &str)]) {
     let mut build = Command::new(sources.join("agent/debian/build"));
     let status = build
         .args([out, target])
         .env("CARGO_TARGET_DIR", paths::target())
-        .envs(environment.iter().copied())
         .status();
     assert!(
         status.expect("agent/debian/build starts").success(),
