@@ -52,7 +52,9 @@ impl Azure {
         let Some(page) = self.page(LOAD_BALANCER).await? else {
             return Ok(PublicAddress::None);
         };
-        let balancer: Value = serde_json::from_slice(&page.body).unwrap_or_default();
+        let Ok(balancer) = serde_json::from_slice::<Value>(&page.body) else {
+            return Ok(PublicAddress::Unknown);
+        };
         let first = |list: &str, key: &str| {
             let list = balancer.pointer("/loadbalancer")?.get(list);
             items(list).find_map(|entry| text(entry, key))
@@ -74,7 +76,9 @@ impl Source for Azure {
             let Some(page) = self.page(INSTANCE).await? else {
                 return Ok(None);
             };
-            let instance: Value = serde_json::from_slice(&page.body).unwrap_or_default();
+            let Ok(instance) = serde_json::from_slice::<Value>(&page.body) else {
+                return Ok(None);
+            };
             let id = instance.pointer("/compute/vmId").and_then(Value::as_str);
             Ok(Some(Said {
                 public: self.public(&instance).await?,

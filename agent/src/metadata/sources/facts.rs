@@ -44,8 +44,7 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// From texts as they come: an address that is none, and a name that can't be one, are passed
-    /// over.
+    /// From texts as they come: what can't be an address or a name is passed over.
     pub(super) fn new(instance_id: Option<&str>, address: Option<&str>) -> Self {
         Self {
             public: own(address),
@@ -57,10 +56,16 @@ impl Said {
     }
 }
 
-/// An address of this guest's own, or none.
-pub(super) fn own(text: Option<&str>) -> PublicAddress {
-    text.and_then(address)
-        .map_or(PublicAddress::None, PublicAddress::Own)
+/// An address of this guest's own, or none; what is no address says nothing.
+fn own(text: Option<&str>) -> PublicAddress {
+    match text.map(str::trim) {
+        None | Some("") => PublicAddress::None,
+        Some(text) => match text.parse::<IpAddr>() {
+            Ok(address) if address.is_unspecified() => PublicAddress::None,
+            Ok(address) => PublicAddress::Own(address),
+            Err(_) => PublicAddress::Unknown,
+        },
+    }
 }
 
 /// Reads an address.

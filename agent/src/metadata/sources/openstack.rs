@@ -53,7 +53,9 @@ impl Source for Openstack {
             let Answer::Page(page) = self.http.get(META_DATA, &[]).await? else {
                 return Ok(None);
             };
-            let meta_data: Value = serde_json::from_slice(&page.body).unwrap_or_default();
+            let Ok(meta_data) = serde_json::from_slice::<Value>(&page.body) else {
+                return Ok(None);
+            };
             let address = self.http.page(PUBLIC_IPV4, &[]).await?;
             let address = address.as_ref().map(|page| page.text());
             Ok(Some(Said::new(meta_data["uuid"].as_str(), address)))

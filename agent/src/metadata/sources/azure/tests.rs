@@ -82,6 +82,7 @@ async fn an_address_of_the_standard_sku_is_known_to_the_load_balancer_alone() {
     let shared = PublicAddress::LoadBalancer("198.51.100.8".parse().unwrap());
     for (balancer, expected) in [
         (Say::status(404), nothing),
+        (Say::ok("<html>sign in</html>"), PublicAddress::Unknown),
         (says(json!({})), nothing),
         (
             says(json!({"publicIpAddresses": [], "inboundRules": []})),

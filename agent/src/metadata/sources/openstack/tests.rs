@@ -1,6 +1,7 @@
 use super::*;
 use crate::explain::Explain;
 use crate::metadata::fixtures::{Say, Server, document, json, yaml};
+use crate::metadata::sources::facts::PublicAddress;
 use crate::metadata::sources::tests::look;
 
 async fn vendor_data(text: impl AsRef<[u8]>) -> Reading {
@@ -70,4 +71,31 @@ async fn a_service_with_tokens_is_another_unless_it_was_openstacks() {
         panic!()
     };
     assert_eq!(fault.code(), "metadata-forbidden");
+}
+
+#[tokio::test]
+async fn what_is_no_metadata_says_nothing_of_this_guest() {
+    for (meta_data, address, expected) in [
+        ("{\"uuid\": \"i-1\"}", "", Some(PublicAddress::None)),
+        (
+            "{\"uuid\": \"i-1\"}",
+            "sign in",
+            Some(PublicAddress::Unknown),
+        ),
+        ("<html>sign in</html>", "198.51.100.7", None),
+        ("", "", None),
+    ] {
+        let server = Server::new(move |head| match head.split(' ').nth(1) {
+            Some(META_DATA) => Say::ok(meta_data),
+            Some(PUBLIC_IPV4) => Say::ok(address),
+            _ => Say::status(404),
+        })
+        .await;
+        let said = Openstack::new(Http::new(&server.base())).facts().await;
+        assert_eq!(
+            said.unwrap().map(|said| said.public),
+            expected,
+            "{meta_data}"
+        );
+    }
 }
