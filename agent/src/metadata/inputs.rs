@@ -148,8 +148,11 @@ fn serve_from(credentials: &Path, labels: &Path, out: &mut impl Write) -> io::Re
         entries.insert(name.to_owned(), entry(&credentials.join(name)));
     }
     let text = Zeroizing::new(serde_json::to_vec(&entries)?);
-    out.write_all(&text)?;
-    out.flush()
+    match out.write_all(&text).and_then(|()| out.flush()) {
+        // An agent that begins its round anew has hung up on this one, which is no failure.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 fn entry(path: &Path) -> Entry {

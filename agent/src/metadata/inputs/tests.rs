@@ -137,3 +137,12 @@ async fn a_disk_that_hangs_does_not_hold_up_the_rest() {
     let file = delivered.get("tunnel.yaml").unwrap().unwrap();
     assert_eq!(file.as_slice(), b"hello");
 }
+
+#[test]
+fn who_hangs_up_on_it_does_it_no_harm() {
+    let directory = Directory::new();
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    drop(theirs);
+    let labels = directory.path().join("labels");
+    serve_from(directory.path(), &labels, &mut ours).unwrap();
+}
