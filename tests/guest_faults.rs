@@ -14,9 +14,10 @@ use serde_json::json;
 
 const UP: Duration = Duration::from_secs(60);
 
-/// The longest from the cure to a new login: three seconds, and as much again for a machine that
-/// may be emulated and shares its processors. The measured times are printed.
-const LIMIT: Duration = Duration::from_secs(2 * 3);
+/// The longest from the cure to a new login: three seconds, to which the units' own tests hold
+/// it natively. An emulated machine takes several times as long, most of all after a restore, when
+/// nothing of its programs is translated yet. The measured times are printed.
+const LIMIT: Duration = Duration::from_secs(5 * 3);
 
 /// The status is asked through the same machine.
 const ASKING: Duration = Duration::from_secs(10);
@@ -77,10 +78,16 @@ fn banner(world: &World) -> Result<()> {
 }
 
 #[test]
-fn a_link_that_was_down() -> Result<()> {
+fn a_link_that_was_down_an_agent_that_was_killed_and_a_snapshot_that_was_restored() -> Result<()> {
     let world = World::new(&[PUBLIC])?;
     let guest = guest(&world)?;
-    let before = logins(&world);
+    a_link_that_was_down(&world, &guest)?;
+    an_agent_that_was_killed(&world, &guest)?;
+    a_snapshot_that_was_restored(&world, guest)
+}
+
+fn a_link_that_was_down(world: &World, guest: &Guest) -> Result<()> {
+    let before = logins(world);
     let link = |up: bool| {
         guest
             .qmp()
@@ -92,28 +99,21 @@ fn a_link_that_was_down() -> Result<()> {
         status["tunnel"]["attempt"].as_u64() >= Some(3)
     })?;
     link(true)?;
-    up_again(&world, &guest, "link down and up", before)
+    up_again(world, guest, "link down and up", before)
 }
 
-#[test]
-fn an_agent_that_was_killed() -> Result<()> {
-    let world = World::new(&[PUBLIC])?;
-    let guest = guest(&world)?;
-    let before = logins(&world);
+fn an_agent_that_was_killed(world: &World, guest: &Guest) -> Result<()> {
+    let before = logins(world);
     guest.run("systemctl kill --signal=KILL vmagent.service")?;
-    // The units' own tests, which run natively, hold it to three seconds.
-    up_again(&world, &guest, "agent killed", before)
+    up_again(world, guest, "agent killed", before)
 }
 
-#[test]
-fn a_snapshot_that_was_restored() -> Result<()> {
-    let world = World::new(&[PUBLIC])?;
-    let original = guest(&world)?;
+fn a_snapshot_that_was_restored(world: &World, original: Guest) -> Result<()> {
     let snapshot = Snapshot::take(&original)?;
     drop(original);
-    let before = logins(&world);
+    let before = logins(world);
     let restored = Guest::from_snapshot(&world.namespace, &snapshot)?;
-    up_again(&world, &restored, "snapshot restored", before)?;
+    up_again(world, &restored, "snapshot restored", before)?;
     let journal = restored.run("journalctl --output=cat --unit=vmagent.service")?;
     assert!(journal.contains("restored from a snapshot"), "{journal}");
     Ok(())

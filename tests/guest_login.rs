@@ -4,14 +4,12 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use harness::boot::Boot;
 use harness::failure::Result;
-use harness::guest::{BOOT, Guest, VM, key};
-use harness::image::Image;
+use harness::guest::{Guest, VM, key};
 use harness::netns::Namespace;
 
 #[test]
-fn the_host_logs_in_over_vsock_also_after_a_reboot() -> Result<()> {
+fn the_host_logs_in_over_vsock_and_the_guest_to_itself_where_that_is_allowed() -> Result<()> {
     let namespace = Namespace::new()?;
     let guest = Guest::restore(&namespace)?;
     assert_eq!(
@@ -26,23 +24,6 @@ fn the_host_logs_in_over_vsock_also_after_a_reboot() -> Result<()> {
     assert_ne!(status["bridge"]["accepted"], 0);
     assert_eq!(status["bridge"]["refused"], 0);
 
-    let boot_id = "cat /proc/sys/kernel/random/boot_id";
-    let before = guest.ssh(boot_id)?;
-    guest.reboot()?;
-    guest.wait_banner(BOOT)?;
-    assert_ne!(guest.ssh(boot_id)?, before);
-    // The generated unit lost the race for the port, as it should.
-    assert_eq!(
-        guest.run("systemctl is-active vmagent.socket vmagent.service")?,
-        "active\nactive\n"
-    );
-    Ok(())
-}
-
-#[test]
-fn a_guest_logs_in_to_itself_over_vsock_where_that_is_allowed() -> Result<()> {
-    let namespace = Namespace::new()?;
-    let guest = Guest::restore(&namespace)?;
     let login = "ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new vsock/1 -- echo through the bridge";
     guest.run(
         "ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id_ed25519
@@ -173,19 +154,5 @@ fn ssh_agent_is_forwarded(namespace: &Namespace, guest: &Guest) -> Result<()> {
     ]);
     let keys = namespace.run(&ssh, Duration::from_secs(60))?;
     assert_eq!(keys.split(' ').nth(1), key()?.public()?.split(' ').nth(1));
-    Ok(())
-}
-
-#[test]
-fn the_disk_boots_by_its_own_loader_and_tells_its_host() -> Result<()> {
-    let namespace = Namespace::new()?;
-    let guest = Boot::new(Image::of("trixie")?)?
-        .firmware()
-        .start(&namespace)?;
-    // As an image is published: an identity of its own, and host keys that are not the image's.
-    assert_eq!(
-        guest.ssh("wc --chars </etc/machine-id; ls /etc/ssh/ssh_host_ed25519_key")?,
-        "33\n/etc/ssh/ssh_host_ed25519_key\n"
-    );
     Ok(())
 }

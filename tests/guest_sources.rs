@@ -22,12 +22,20 @@ fn up_by(guest: &Guest, source: &str, limit: Duration) -> Result<()> {
 }
 
 #[test]
-fn a_credential_of_the_hypervisor() -> Result<()> {
+fn a_credential_of_the_hypervisor_where_the_disk_boots_by_its_own_loader() -> Result<()> {
     let world = World::new(&[PUBLIC])?;
     let document = world.document(PUBLIC)?;
-    let boot = Boot::new(Image::of("trixie")?)?.credential("vmagent.tunnel", document.as_bytes());
-    let guest = boot.launch(&world.namespace)?;
-    up_by(&guest, "credential", BOOT)
+    let guest = Boot::new(Image::of("trixie")?)?
+        .firmware()
+        .credential("vmagent.tunnel", document.as_bytes())
+        .launch(&world.namespace)?;
+    up_by(&guest, "credential", BOOT)?;
+    // As an image is published: an identity of its own, and host keys that are not the image's.
+    assert_eq!(
+        guest.ssh("wc --chars </etc/machine-id; ls /etc/ssh/ssh_host_ed25519_key")?,
+        "33\n/etc/ssh/ssh_host_ed25519_key\n"
+    );
+    Ok(())
 }
 
 #[test]
