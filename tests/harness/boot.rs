@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::control;
 use crate::failure::Result;
-use crate::guest::{BOOT, Guest};
+use crate::guest::Guest;
 use crate::image::Image;
 use crate::netns::Namespace;
 use crate::qemu::{Start, trimmings};
@@ -119,16 +119,5 @@ impl Boot {
     /// If QEMU or the vsock device can't be started.
     pub fn launch(self, namespace: &Arc<Namespace>) -> Result<Guest> {
         Guest::boot(namespace, &self)
-    }
-
-    /// Starts it and waits until sshd answers over vsock.
-    ///
-    /// # Errors
-    ///
-    /// If it does not.
-    pub fn start(self, namespace: &Arc<Namespace>) -> Result<Guest> {
-        let guest = self.launch(namespace)?;
-        guest.wait_banner(BOOT)?;
-        Ok(guest)
     }
 }
