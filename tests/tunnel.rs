@@ -1,5 +1,6 @@
 //! The tunnel comes up by every kind of key and pin, leads here, and says so truthfully.
 
+use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(10);
+/// An ECDSA key with a scalar of 31 bytes.
+const SHORT: &str = include_str!("../agent/src/metadata/key/fixtures/p256.short.openssh");
+const SHORT_PUBLIC: &str = include_str!("../agent/src/metadata/key/fixtures/p256.short.pub");
 
 #[test]
 fn it_comes_up_proven_and_a_login_goes_through_it() {
@@ -43,7 +47,11 @@ fn it_comes_up_proven_and_a_login_goes_through_it() {
 #[test]
 fn every_kind_of_key_logs_in() {
     let scene = Scene::new().unwrap();
-    for kind in ["ed25519", "ecdsa", "rsa"] {
+    // One ECDSA key in 512 is shorter than the others.
+    let short = scene.agent_dir().join("key_short");
+    fs::write(&short, SHORT).unwrap();
+    fs::write(short.with_extension("pub"), SHORT_PUBLIC).unwrap();
+    for kind in ["ed25519", "ecdsa", "short", "rsa"] {
         let key = make_key(&scene.agent_dir().join(format!("key_{kind}")), kind).unwrap();
         scene
             .proxy
@@ -70,7 +78,7 @@ fn a_user_certificate_logs_in() {
         let key = make_key(&scene.agent_dir().join(format!("key_{kind}")), kind).unwrap();
         sign(&ca, &key, &["-n", TUNNEL_USER]);
         let certificate =
-            std::fs::read_to_string(key.path.with_file_name(format!("key_{kind}-cert.pub")));
+            fs::read_to_string(key.path.with_file_name(format!("key_{kind}-cert.pub")));
         let more = format!("    certificate: '{}'\n", certificate.unwrap().trim());
         let host_key = scene.proxy.host_key("ed25519").unwrap();
         let document = scene
@@ -122,8 +130,8 @@ fn a_host_certificate_by_a_pinned_authority_is_accepted_and_no_other() {
     };
     let certificate = format!("HostCertificate {}-cert.pub\n", host.path.display());
     let config = scene.proxy.dir().join("sshd_config");
-    let before = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, certificate + &before).unwrap();
+    let before = fs::read_to_string(&config).unwrap();
+    fs::write(&config, certificate + &before).unwrap();
     let pin = format!("@cert-authority * {}", ca.public().unwrap());
     for (signer, name, accepted) in [
         (&ca, "127.0.0.1", true),

@@ -4,6 +4,8 @@
 //! indent, others wrap the whole in base64. So the armour is taken off and put on again before
 //! a key is decoded; every copy on the way is wiped.
 
+mod short;
+
 use russh::keys::decode_secret_key;
 use russh::keys::ssh_key::encoding::base64::{Base64, Encoding};
 use russh::keys::ssh_key::{Algorithm, Certificate, PrivateKey, certificate::CertType};
@@ -81,12 +83,13 @@ pub fn private(text: &str) -> Result<PrivateKey, KeyFault> {
         Some(armoured) => armoured,
         None => unwrap_base64(text)?,
     };
-    let key = decode_secret_key(&armoured, None).map_err(|error| {
-        if matches!(error, russh::keys::Error::KeyIsEncrypted) {
-            return KeyFault::Encrypted;
+    let key = match decode_secret_key(&armoured, None) {
+        Ok(key) => key,
+        Err(russh::keys::Error::KeyIsEncrypted) => return Err(KeyFault::Encrypted),
+        Err(error) => {
+            short::decode(&armoured).ok_or_else(|| KeyFault::Undecodable(error.to_string()))?
         }
-        KeyFault::Undecodable(error.to_string())
-    })?;
+    };
     let kind = key.algorithm();
     if matches!(
         kind,

@@ -2,6 +2,9 @@ use proptest::prelude::*;
 use russh::keys::ssh_key::certificate::Builder;
 use russh::keys::ssh_key::encoding::base64::{Base64, Encoding};
 
+use russh::keys::ssh_key::PublicKey;
+use signature::{Signer, Verifier};
+
 use super::*;
 use crate::metadata::fixtures;
 
@@ -18,6 +21,8 @@ const GOOD: [(&str, &str); 8] = [
     ("ssh-rsa", include_str!("fixtures/rsa.openssh")),
     ("ssh-rsa", include_str!("fixtures/rsa.pkcs1")),
 ];
+/// Its scalar has 31 bytes, as that of one key in 512.
+const SHORT: &str = include_str!("fixtures/p256.short.openssh");
 const RSA_PKCS8: &str = include_str!("fixtures/rsa.pkcs8");
 
 /// What carriers do to a key.
@@ -64,13 +69,43 @@ fn ways(text: &str) -> Vec<(&'static str, String)> {
 
 #[test]
 fn every_kind_is_read_however_it_was_carried() {
-    for (kind, text) in GOOD.into_iter().chain([("ssh-rsa", RSA_PKCS8)]) {
+    for (kind, text) in GOOD
+        .into_iter()
+        .chain([("ssh-rsa", RSA_PKCS8), ("ecdsa-sha2-nistp256", SHORT)])
+    {
         let plain = private(text).unwrap();
         assert_eq!(plain.algorithm().as_str(), kind);
         for (way, carried) in ways(text) {
             let key = private(&carried).unwrap_or_else(|fault| panic!("{kind}, {way}: {fault}"));
             assert_eq!(key.key_data(), plain.key_data(), "{kind}, {way}");
         }
+    }
+}
+
+#[test]
+fn a_short_scalar_signs_as_ssh_keygens_public_half_says() {
+    let key = private(SHORT).unwrap();
+    let line = include_str!("fixtures/p256.short.pub");
+    let public = PublicKey::from_openssh(line).unwrap();
+    let signature = key.try_sign(b"words").unwrap();
+    public.key_data().verify(b"words", &signature).unwrap();
+    assert!(public.key_data().verify(b"others", &signature).is_err());
+}
+
+#[test]
+fn a_short_scalar_in_a_damaged_key_can_not_be_decoded() {
+    // Check words that differ, and the lengths of the point and of the scalar.
+    for (was, is) in [
+        ("HxEUhV8", "HxEUhV9"),
+        ("bmlzdHAyNTYAAABBBGcm", "bmlzdHAyNTYAAABABGcm"),
+        ("AAAfWnz", "AAAvWnz"),
+    ] {
+        let damaged = SHORT.replace('\n', "").replacen(was, is, 1);
+        assert_ne!(damaged, SHORT.replace('\n', ""), "{was}");
+        assert!(
+            matches!(private(&damaged), Err(KeyFault::Undecodable(_))),
+            "{was}"
+        );
     }
 }
 
