@@ -26,6 +26,7 @@ use crate::saved::Saved;
 use crate::ssh::{Client, Key};
 use crate::turn::Turn;
 use crate::vsock::Vsock;
+use crate::watch::in_short;
 use crate::{seed, wait};
 
 /// How long a boot may take where the processor is emulated and shared.
@@ -116,7 +117,7 @@ impl Guest {
             if wanted(&status) {
                 Ok(status)
             } else {
-                Err(Failure::new(format!("{status:#}")))
+                Err(Failure::new(format!("{}: {status:#}", in_short(&status))))
             }
         });
         self.examined(result)

@@ -71,11 +71,31 @@ impl<'a> Watch<'a> {
 
     fn late(&self, what: &str, limit: Duration) -> Failure {
         Failure::new(format!(
-            "no {what} within {limit:?}; the status: {:#}\n{}",
+            "no {what} within {limit:?}; {}: {:#}\n{}",
+            in_short(&self.last),
             self.last,
             self.agent.log()
         ))
     }
+}
+
+/// Each part's state, and its fault if it has one: what a failure begins with.
+pub(crate) fn in_short(status: &Value) -> String {
+    let part = |(name, part): (&String, &Value)| {
+        let state = part["state"].as_str()?;
+        let fault = &part["fault"];
+        Some(match (fault["code"].as_str(), fault["message"].as_str()) {
+            (Some(code), Some(message)) => format!("{name} {state} ({code}: {message})"),
+            _ => format!("{name} {state}"),
+        })
+    };
+    let parts: Vec<_> = status
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(part)
+        .collect();
+    parts.join(", ")
 }
 
 /// A fault, its cure, and the time until the tunnel is up again. Prints all three.
@@ -167,7 +187,8 @@ impl<'a> Outage<'a> {
         if took > limit {
             let log = self.watch.agent.log();
             return Err(Failure::new(format!(
-                "{row}: up after {took:?}, not {limit:?}; the status: {status:#}\n{log}"
+                "{row}: up after {took:?}, not {limit:?}; {}: {status:#}\n{log}",
+                in_short(&status)
             )));
         }
         Ok(status)
