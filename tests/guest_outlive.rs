@@ -69,6 +69,10 @@ fn sessions_over_vsock_go_on_when_the_agent_is_restarted_and_killed() -> Result<
     assert_eq!(stream.log(), sum, "after {} blocks", sent());
     goes_on()?;
 
+    // Its sshd in the guest may take longer to leave than its client here.
+    guest.wait_status("one connection", SOON, |status| {
+        status["bridge"]["open"] == 1
+    })?;
     guest.run("systemctl kill --signal=KILL vmagent.service")?;
     guest.wait_status("continued connection", SOON, |status| {
         status["bridge"]["resumed"] == 1
