@@ -1,5 +1,7 @@
 //! A real OpenSSH server with its own keys and configuration, in a namespace.
 
+mod keys;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -16,8 +18,9 @@ use crate::failure::{Context, Failure, Result};
 use crate::fault::Frozen;
 use crate::netns::Namespace;
 use crate::process::Process;
-use crate::ssh::Key;
-use crate::{process, wait};
+use crate::wait;
+
+pub use keys::make_key;
 
 /// The account that tunnels log in to: one that every Debian has, and nobody uses.
 pub const TUNNEL_USER: &str = "nobody";
@@ -46,9 +49,7 @@ impl Sshd {
     ) -> Result<Self> {
         // Where sshd puts its unprivileged half; a running service has it made by systemd.
         fs::create_dir_all("/run/sshd")?;
-        for kind in ["ed25519", "ecdsa", "rsa"] {
-            make_key(&dir.join(format!("host_{kind}")), kind)?;
-        }
+        keys::make(dir)?;
         let mut text = format!("{config}\n");
         let _ = writeln!(
             text,
@@ -114,56 +115,6 @@ impl Sshd {
     /// If the file can't be written.
     pub fn revoke_all(&self) -> Result<()> {
         Ok(fs::write(self.dir.join("authorized_keys"), "")?)
-    }
-
-    /// Its public host key of a kind: `ed25519`, `ecdsa` or `rsa`.
-    ///
-    /// # Errors
-    ///
-    /// If there is none.
-    pub fn host_key(&self, kind: &str) -> Result<String> {
-        Key {
-            path: self.dir.join(format!("host_{kind}")),
-        }
-        .public()
-    }
-
-    /// A directory with its public host keys under the names that they have in `/etc/ssh`.
-    ///
-    /// # Errors
-    ///
-    /// If they can't be copied.
-    pub fn key_directory(&self) -> Result<PathBuf> {
-        let directory = self.dir.join("etc_ssh");
-        fs::create_dir_all(&directory)?;
-        for kind in ["ed25519", "ecdsa", "rsa"] {
-            let name = format!("ssh_host_{kind}_key.pub");
-            fs::write(directory.join(name), self.host_key(kind)?)?;
-        }
-        Ok(directory)
-    }
-
-    /// The SHA-256 fingerprint of a host key.
-    ///
-    /// # Errors
-    ///
-    /// If there is none.
-    pub fn fingerprint(&self, kind: &str) -> Result<String> {
-        self.fingerprint_of(&Key {
-            path: self.dir.join(format!("host_{kind}")),
-        })
-    }
-
-    /// The SHA-256 fingerprint of a key, as it stands in the log.
-    ///
-    /// # Errors
-    ///
-    /// If there is none.
-    pub fn fingerprint_of(&self, key: &Key) -> Result<String> {
-        let path = key.path.with_extension("pub");
-        let printed = process::run(Command::new("ssh-keygen").arg("-lf").arg(path))?;
-        let word = printed.split_whitespace().nth(1).map(str::to_owned);
-        word.ok_or_else(|| Failure::new(format!("no fingerprint in {printed:?}")))
     }
 
     /// The directory with its files.
@@ -270,21 +221,6 @@ impl Sshd {
         fs::write(&path, text.replace(from, to)).during(path.display())
     }
 
-    /// Makes new host keys. A start reads them.
-    ///
-    /// # Errors
-    ///
-    /// If they can't be made.
-    pub fn change_host_keys(&self) -> Result<()> {
-        for kind in ["ed25519", "ecdsa", "rsa"] {
-            let path = self.dir.join(format!("host_{kind}"));
-            fs::remove_file(&path).during(path.display())?;
-            fs::remove_file(path.with_extension("pub"))?;
-            make_key(&path, kind)?;
-        }
-        Ok(())
-    }
-
     /// Starts it again with the same keys and configuration.
     ///
     /// # Errors
@@ -323,26 +259,4 @@ fn kill_all(processes: &[Pid]) {
     for pid in processes {
         let _ = kill(*pid, Signal::SIGKILL);
     }
-}
-
-/// Makes a key pair of a kind that `ssh-keygen -t` knows, unless it is there.
-///
-/// # Errors
-///
-/// What ssh-keygen says.
-pub fn make_key(path: &Path, kind: &str) -> Result<Key> {
-    if !path.exists() {
-        let mut command = Command::new("ssh-keygen");
-        command
-            .args(["-q", "-t", kind, "-N", "", "-C", "vmagent-test", "-f"])
-            .arg(path);
-        if kind == "rsa" {
-            // Two for each test: the usual 3072 bits take a second to find.
-            command.args(["-b", "2048"]);
-        }
-        process::run(&mut command)?;
-    }
-    Ok(Key {
-        path: path.to_owned(),
-    })
 }
