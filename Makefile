@@ -21,25 +21,28 @@ SHELL := /bin/bash
 # The fuzz targets have no tests, and a library in C++.
 TESTED := --workspace --exclude vmagent-fuzz
 
-.PHONY: demo test base built bench bench-recovery fuzz check deb image setup lint
+.PHONY: demo test base built device bench bench-recovery fuzz check deb image setup lint
 
-demo: image
+demo: image device
 	@cargo run --quiet --locked -p vmagent-tests --bin demo
 
 # Most tests wait most of the time; those that don't take turns (tests/harness/turn.rs).
 test: setup
-	@$(MAKE) --no-print-directory -j3 image base built
+	@$(MAKE) --no-print-directory -j4 image base built device
 	cargo test --locked $(TESTED) -- --test-threads=$${TEST_THREADS:-4}
 
-# Beside the package, whose build leaves a processor idle in its last step.
+# Beside the package, which takes longest and leaves a processor idle in its last step.
 built: setup
-	@cargo test --quiet --locked $(TESTED) --no-run
+	@nice cargo test --quiet --locked $(TESTED) --no-run
 
 base: setup
-	@images/build --base
+	@nice images/build --base
+
+device: setup
+	@nice tests/setup --device
 
 # What they compare with is for them alone, so the tests' setup does not install it.
-bench: image
+bench: image device
 	@tests/bench/setup rathole autossh socat
 	@cargo build --quiet --release --locked -p vmagent-tests --bin bench --bin bench-load --bin vsock-connect
 	@target/release/bench
