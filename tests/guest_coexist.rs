@@ -35,9 +35,15 @@ fn bridge(status: &Value) -> (&str, &str) {
 }
 
 #[test]
-fn another_on_the_vsock_port_is_left_alone_and_followed() -> Result<()> {
+fn others_on_the_vsock_port_and_the_ends_of_connections() -> Result<()> {
     let namespace = Namespace::new()?;
     let guest = Guest::restore(&namespace)?;
+    another_is_left_alone_and_followed(&guest)?;
+    a_masked_socket_leaves_the_port_to_systemd_and_what_that_leaves_to_nobody(&guest)?;
+    ends_and_resets_are_carried_over_true_vsock(&guest)
+}
+
+fn another_is_left_alone_and_followed(guest: &Guest) -> Result<()> {
     // So that its socket unit finds the port taken, and the unprivileged agent is on its own.
     guest.run("systemctl stop vmagent.socket")?;
     guest.run(OTHER)?;
@@ -73,10 +79,9 @@ fn another_on_the_vsock_port_is_left_alone_and_followed() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_masked_socket_leaves_the_port_to_systemd_and_what_that_leaves_to_nobody() -> Result<()> {
-    let namespace = Namespace::new()?;
-    let guest = Guest::restore(&namespace)?;
+fn a_masked_socket_leaves_the_port_to_systemd_and_what_that_leaves_to_nobody(
+    guest: &Guest,
+) -> Result<()> {
     guest.run(
         "systemctl mask --now vmagent.socket; systemctl start sshd-vsock.socket vmagent.service",
     )?;
@@ -84,6 +89,8 @@ fn a_masked_socket_leaves_the_port_to_systemd_and_what_that_leaves_to_nobody() -
         bridge(status) == ("foreign", "port-served")
     })?;
     guest.ssh("true")?;
+    let restarts = || guest.run("systemctl show --value --property=NRestarts vmagent.service");
+    let before: u32 = restarts()?.trim().parse()?;
     guest.run("systemctl stop sshd-vsock.socket")?;
     let status = guest.wait_status("free port", PATIENCE, |status| {
         bridge(status) == ("waiting", "bind-denied") && status["bridge"]["fault"]["count"] != 1
@@ -93,8 +100,7 @@ fn a_masked_socket_leaves_the_port_to_systemd_and_what_that_leaves_to_nobody() -
         .unwrap_or_default();
     assert!(advice.contains("systemctl restart vmagent"), "{advice}");
     // It asked for the port once, and does not insist.
-    let restarts = "systemctl show --value --property=NRestarts vmagent.service";
-    assert_eq!(guest.run(restarts)?, "1\n");
+    assert_eq!(restarts()?, format!("{}\n", before + 1));
     guest.run("systemctl unmask vmagent.socket; systemctl enable vmagent.socket; systemctl restart vmagent")?;
     guest.wait_status("ready bridge", PATIENCE, |status| {
         bridge(status).0 == "ready"
@@ -102,10 +108,7 @@ fn a_masked_socket_leaves_the_port_to_systemd_and_what_that_leaves_to_nobody() -
     guest.ssh("true").map(drop)
 }
 
-#[test]
-fn ends_and_resets_are_carried_over_true_vsock() -> Result<()> {
-    let namespace = Namespace::new()?;
-    let guest = Guest::restore(&namespace)?;
+fn ends_and_resets_are_carried_over_true_vsock(guest: &Guest) -> Result<()> {
     guest.write("/run/relay.py", include_str!("guest_relay.py"))?;
     guest.run(
         "printf '[bridge]\\nallow_cids = [1, 2]\\nsshd = \"127.0.0.1:2200\"\\n' \

@@ -5,16 +5,11 @@ use harness::failure::Result;
 use harness::guest::{BOOT, Guest};
 use harness::image::Image;
 use harness::metadata::Metadata;
-use harness::seed::Drive;
 use harness::world::{PUBLIC, World};
 use serde_json::{Value, json};
 
-/// Waits until cloud-init is done, and checks which data source it found, and that the agent took
-/// its word and logged in once. Returns also what cloud-init warned of.
-///
-/// The agent may have read the document by itself before: it is the same one.
-fn set_up_by(world: &World, guest: &Guest, datasource: &str) -> Result<(Value, String)> {
-    guest.wait_tunnel(BOOT)?;
+/// Waits until cloud-init is done, and checks which data source it found. Returns what it warned of.
+pub(crate) fn set_up_by(guest: &Guest, datasource: &str) -> Result<String> {
     let done = guest.cloud_init()?;
     let found = done["datasource"].as_str().unwrap_or_default();
     assert!(found.starts_with(datasource), "{done:#}");
@@ -26,19 +21,25 @@ fn set_up_by(world: &World, guest: &Guest, datasource: &str) -> Result<(Value, S
         "{done:#}"
     );
     let warned = stages.map(|stage| done[stage]["recoverable_errors"].to_string());
+    Ok(warned.concat())
+}
+
+/// Waits until the agent has the document that cloud-init merged, and checks that it logged in
+/// once. It may have read the document by itself before: it is the same one.
+fn merged(world: &World, guest: &Guest) -> Result<Value> {
     let by_cloud_init = |status: &Value| status["metadata"]["source"] == "cloud-init";
     let status = guest.wait_status("what cloud-init merged", BOOT, by_cloud_init)?;
     assert_eq!(status["tunnel"]["state"], "up", "{status:#}");
     let log = world.proxy.log();
     assert_eq!(log.matches("Accepted publickey").count(), 1, "{log}");
-    Ok((status, warned.concat()))
+    Ok(status)
 }
 
 /// What cloud-init warns of where nothing is wrong.
-const NOTHING: &str = "{}{}{}{}";
+pub(crate) const NOTHING: &str = "{}{}{}{}";
 
 /// One host key: emulated processors take long to find RSA's primes.
-fn config(world: &World) -> Result<String> {
+pub(crate) fn config(world: &World) -> Result<String> {
     let wrapped = world.wrapped(PUBLIC)?;
     Ok(format!(
         "#cloud-config\nssh_genkeytypes: [ed25519]\n{wrapped}"
@@ -53,33 +54,6 @@ fn left_out(status: &Value, source: &str) -> Option<String> {
 }
 
 #[test]
-fn a_config_drive() -> Result<()> {
-    let world = World::new(&[PUBLIC])?;
-    let config = config(&world)?;
-    let files = [
-        (
-            "openstack/latest/meta_data.json",
-            json!({"uuid": "83679162-1378", "hostname": "guest"}).to_string(),
-        ),
-        (
-            "openstack/latest/vendor_data.json",
-            json!({"cloud-init": config}).to_string(),
-        ),
-    ];
-    let drive = Drive {
-        label: "config-2",
-        files: files.map(|(path, text)| (path.to_owned(), text)).into(),
-    };
-    let guest = Boot::new(Image::of("trixie")?)?
-        .drive(drive)
-        .launch(&world.namespace)?;
-    let (status, warned) = set_up_by(&world, &guest, "DataSourceConfigDrive")?;
-    assert_eq!(warned, NOTHING);
-    assert_eq!(status["instance_id"], "83679162-1378");
-    Ok(())
-}
-
-#[test]
 fn openstacks_service() -> Result<()> {
     let world = World::new(&[PUBLIC])?;
     let metadata = Metadata::start(&world.namespace)?;
@@ -89,8 +63,9 @@ fn openstacks_service() -> Result<()> {
     let guest = Boot::new(Image::of("trixie")?)?
         .smbios("type=1,product=OpenStack Nova")
         .launch(&world.namespace)?;
-    let (status, warned) = set_up_by(&world, &guest, "DataSourceOpenStackLocal")?;
-    assert_eq!(warned, NOTHING);
+    guest.wait_tunnel(BOOT)?;
+    assert_eq!(set_up_by(&guest, "DataSourceOpenStackLocal")?, NOTHING);
+    let status = merged(&world, &guest)?;
     assert_eq!(status["instance_id"], "i-openstack");
     let reason = left_out(&status, "gce");
     assert_eq!(reason.as_deref(), Some("this is OpenStack"));
@@ -110,9 +85,11 @@ fn ec2s_service() -> Result<()> {
             "type=1,manufacturer=Amazon EC2,uuid={UUID},serial={UUID}"
         ))
         .launch(&world.namespace)?;
+    guest.wait_tunnel(BOOT)?;
     // It has no vendor data, and cloud-init does not like our key in the user's.
-    let (status, warned) = set_up_by(&world, &guest, "DataSourceEc2Local")?;
+    let warned = set_up_by(&guest, "DataSourceEc2Local")?;
     assert!(warned.contains("schema"), "{warned}");
+    let status = merged(&world, &guest)?;
     assert_eq!(status["instance_id"], "i-0abc");
     let reason = left_out(&status, "openstack");
     assert_eq!(reason.as_deref(), Some("this is EC2"));

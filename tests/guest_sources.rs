@@ -7,9 +7,11 @@ use harness::failure::Result;
 use harness::guest::{BOOT, Guest, key};
 use harness::image::Image;
 use harness::metadata::Metadata;
-use harness::seed::{self, Seed};
+use harness::seed::{self, Drive, Seed};
 use harness::world::{PUBLIC, World};
 use serde_json::json;
+
+use crate::guest_datasources::{NOTHING, config, set_up_by};
 
 const UP: Duration = Duration::from_secs(60);
 
@@ -21,13 +23,37 @@ fn up_by(guest: &Guest, source: &str, limit: Duration) -> Result<()> {
     Ok(())
 }
 
+/// Takes the agent's credential away.
+fn without_credential(guest: &Guest) -> Result<()> {
+    let drop_in = "/etc/systemd/system/vmagent.service.d";
+    guest.run(&format!("mkdir -p {drop_in}"))?;
+    guest.write(
+        &format!("{drop_in}/test.conf"),
+        "[Service]\nLoadCredential=\n",
+    )?;
+    guest
+        .run("systemctl daemon-reload; systemctl restart vmagent.service")
+        .map(drop)
+}
+
 #[test]
-fn a_credential_of_the_hypervisor_where_the_disk_boots_by_its_own_loader() -> Result<()> {
+fn a_credential_and_a_config_drive_where_the_disk_boots_by_its_own_loader() -> Result<()> {
     let world = World::new(&[PUBLIC])?;
     let document = world.document(PUBLIC)?;
+    let vendor_data = json!({"cloud-init": config(&world)?}).to_string();
+    let meta_data = r#"{"uuid": "83679162-1378", "hostname": "guest"}"#;
+    let files = [
+        ("openstack/latest/meta_data.json", meta_data),
+        ("openstack/latest/vendor_data.json", &vendor_data),
+    ];
+    let drive = Drive {
+        label: "config-2",
+        files: files.map(|(path, text)| (path.into(), text.into())).into(),
+    };
     let guest = Boot::new(Image::of("trixie")?)?
         .firmware()
         .credential("vmagent.tunnel", document.as_bytes())
+        .drive(drive)
         .launch(&world.namespace)?;
     up_by(&guest, "credential", BOOT)?;
     // As an image is published: an identity of its own, and host keys that are not the image's.
@@ -35,6 +61,10 @@ fn a_credential_of_the_hypervisor_where_the_disk_boots_by_its_own_loader() -> Re
         guest.ssh("wc --chars </etc/machine-id; ls /etc/ssh/ssh_host_ed25519_key")?,
         "33\n/etc/ssh/ssh_host_ed25519_key\n"
     );
+    assert_eq!(set_up_by(&guest, "DataSourceConfigDrive")?, NOTHING);
+    without_credential(&guest)?;
+    up_by(&guest, "cloud-init", UP)?;
+    assert_eq!(guest.status()?["instance_id"], "83679162-1378");
     Ok(())
 }
 
@@ -52,12 +82,7 @@ fn vendor_data_through_cloud_init() -> Result<()> {
         .launch(&world.namespace)?;
     up_by(&guest, "cloud-init", BOOT)?;
     world.add_ways(&guest, &key()?)?;
-    let done = guest.cloud_init()?;
-    let stages = ["init-local", "init", "modules-config", "modules-final"];
-    for stage in stages {
-        assert_eq!(done[stage]["errors"], json!([]), "{done:#}");
-        assert_eq!(done[stage]["recoverable_errors"], json!({}), "{done:#}");
-    }
+    assert_eq!(set_up_by(&guest, "DataSourceNoCloud")?, NOTHING);
     assert_eq!(
         guest
             .client
@@ -144,11 +169,7 @@ fn what_the_hypervisor_says_where_cloud_init_is_off() -> Result<()> {
     up_by(&guest, "credential", BOOT)?;
 
     // Without it, the serial number leads to a server. It is for root alone to read.
-    let without = "[Service]\nLoadCredential=\n";
-    let drop_in = "/etc/systemd/system/vmagent.service.d";
-    guest.run(&format!("mkdir -p {drop_in}"))?;
-    guest.write(&format!("{drop_in}/test.conf"), without)?;
-    guest.run("systemctl daemon-reload; systemctl restart vmagent.service")?;
+    without_credential(&guest)?;
     up_by(&guest, "nocloud", UP)?;
     let requests = metadata.requests();
     assert!(

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::control::Control;
@@ -24,7 +24,7 @@ use crate::process::{self, Process};
 use crate::qmp::Qmp;
 use crate::saved::Saved;
 use crate::ssh::{Client, Key};
-use crate::turn::Turn;
+use crate::turn::{self, Turn};
 use crate::vsock::Vsock;
 use crate::watch::in_short;
 use crate::{seed, wait};
@@ -59,7 +59,7 @@ pub struct Guest {
     pub(crate) again: Command,
     pub(crate) namespace: Arc<Namespace>,
     pub(crate) dir: TempDir,
-    pub(crate) _turn: Arc<Turn>,
+    pub(crate) turn: Arc<Turn>,
 }
 
 impl Guest {
@@ -222,6 +222,17 @@ impl Guest {
         let up = self.run_within("true", BOOT);
         self.examined(up.during("the guest comes back from a reboot"))
             .map(drop)
+    }
+
+    /// Stops its processors for this time or longer: another guest has its place meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// What QEMU says.
+    pub fn pause(&self, time: Duration) -> Result<()> {
+        self.qmp().execute("stop", json!({}))?;
+        turn::lend(&self.turn, || thread::sleep(time));
+        self.qmp().execute("cont", json!({})).map(drop)
     }
 
     /// QEMU's control socket.

@@ -177,7 +177,7 @@ impl Guest {
             again,
             namespace: Arc::clone(namespace),
             dir,
-            _turn: turn,
+            turn,
         })
     }
 }

@@ -24,19 +24,35 @@ pub fn take() -> Arc<Turn> {
     if let Some(turn) = MINE.with_borrow(Weak::upgrade) {
         return turn;
     }
-    let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut free = RETURNED
-        .wait_while(free, |free| *free == 0)
-        .unwrap_or_else(PoisonError::into_inner);
-    *free -= 1;
+    sit_down();
     let turn = Arc::new(Turn(()));
     MINE.set(Arc::downgrade(&turn));
     turn
 }
 
+/// Lends the place of the test that has this turn to another test while `idle` lasts, which needs
+/// no processor. Returns when there is a place again.
+pub fn lend(_turn: &Turn, idle: impl FnOnce()) {
+    get_up();
+    idle();
+    sit_down();
+}
+
+fn sit_down() {
+    let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut free = RETURNED
+        .wait_while(free, |free| *free == 0)
+        .unwrap_or_else(PoisonError::into_inner);
+    *free -= 1;
+}
+
+fn get_up() {
+    *FREE.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    RETURNED.notify_one();
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
-        *FREE.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        RETURNED.notify_one();
+        get_up();
     }
 }
