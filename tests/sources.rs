@@ -224,6 +224,42 @@ fn a_document_at_a_url_is_sent_again_only_when_it_is_another() -> Result<()> {
     Ok(())
 }
 
+/// What nova 34.0.0 said while a vendor data service was down, and when its database did not have
+/// the machine: neither differs from an answer.
+#[test]
+fn an_outage_behind_openstack_takes_no_document_back() -> Result<()> {
+    let scene = Scene::new()?;
+    scene
+        .proxy
+        .authorize(harness::scene::OPTIONS, &scene.key.public()?)?;
+    let service = Metadata::start(&scene.namespace)?;
+    let document = scene.document()?;
+    let vendor_data = |ours: Value| json!({"static": {}, "vmagent": ours}).to_string();
+    service.openstack("i-1", &vendor_data(json!(document)));
+    let agent = start(&scene, "openstack", &[])?;
+    agent.wait_for("tunnel", SOON, up_at(PORT))?;
+    let shows = |fault: &str| {
+        let named = |status: &Value| status["metadata"]["fault"]["code"] == fault;
+        agent.signal(Signal::SIGHUP)?;
+        agent.wait_for(fault, SOON, named)
+    };
+    service.openstack("i-1", &vendor_data(json!({})));
+    let status = shows("metadata-silent")?;
+    assert_eq!(status["tunnel"]["state"], "up", "{status:#}");
+    service.clear();
+    let status = shows("metadata-http")?;
+    assert_eq!(status["tunnel"]["state"], "up", "{status:#}");
+    assert_eq!(status["metadata"]["source"], "openstack", "{status:#}");
+    service.openstack("i-1", &vendor_data(json!(document)));
+    agent.wait_for("document", SOON, found("openstack"))?;
+    assert_eq!(logins(&scene), 1, "the session was another");
+    // This is how an operator takes it back.
+    service.openstack("i-1", &vendor_data(Value::Null));
+    shows("document-empty")?;
+    agent.tunnel("off", SOON)?;
+    Ok(())
+}
+
 /// Runs ip(8) in a namespace.
 fn ip(namespace: &Namespace, arguments: &str) -> Result<String> {
     let mut command = Command::new("ip");

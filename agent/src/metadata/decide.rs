@@ -6,6 +6,7 @@
 //! | the same, but the source of the last good document failed | the last good one | failed |
 //! | nothing found, the source of the last good document failed or was not heard of | the last good one | failed |
 //! | nothing found, and that source says it has none any more | none | failed or absent |
+//! | the same, in words that it would also use if it had failed | the last good one | failed |
 //! | nothing found, nothing in force, a source failed | none | failed |
 //! | every source says it has none | none | absent |
 //!
@@ -45,40 +46,43 @@ pub enum Decision {
 /// Decides from the readings of a round, which ends at the first document found.
 #[must_use]
 pub fn decide(last_good: Option<&Found>, readings: &[(SourceName, Reading)]) -> Decision {
-    let fault_of = |wanted: Option<SourceName>| {
-        readings.iter().find_map(|(name, reading)| match reading {
-            Reading::Failed(fault) if wanted.is_none_or(|wanted| wanted == *name) => {
-                Some(fault.clone())
-            }
-            Reading::Failed(_) | Reading::Found(_) | Reading::Absent | Reading::Empty(_) => None,
-        })
-    };
-    if let Some(last) = last_good
-        && let Some(fault) = fault_of(Some(last.source))
-    {
-        return Decision::Keep(fault);
+    if let Some(last) = last_good {
+        let of_last = readings.iter().filter(|(name, _)| *name == last.source);
+        let fault = of_last.into_iter().find_map(|(_, reading)| match reading {
+            Reading::Failed(fault) | Reading::Silent { fault, .. } => Some(fault.clone()),
+            Reading::Found(_) | Reading::Absent | Reading::Empty(_) => None,
+        });
+        if let Some(fault) = fault {
+            return Decision::Keep(fault);
+        }
     }
     let found = readings.iter().find_map(|(source, reading)| match reading {
         Reading::Found(document) => Some(Found {
             document: Arc::clone(document),
             source: *source,
         }),
-        Reading::Absent | Reading::Empty(_) | Reading::Failed(_) => None,
+        Reading::Absent | Reading::Empty(_) | Reading::Silent { .. } | Reading::Failed(_) => None,
     });
-    // The one that matters: a wrong document rather than a service that nobody has.
-    let fault = readings
-        .iter()
-        .find_map(|(_, reading)| match reading {
-            Reading::Failed(fault) if !fault.is_unreachable() => Some(fault.clone()),
-            Reading::Failed(_) | Reading::Found(_) | Reading::Absent | Reading::Empty(_) => None,
+    let faults = || {
+        readings.iter().filter_map(|(_, reading)| match reading {
+            Reading::Failed(fault) => Some(fault),
+            Reading::Found(_) | Reading::Absent | Reading::Empty(_) | Reading::Silent { .. } => {
+                None
+            }
         })
-        .or_else(|| fault_of(None));
+    };
+    // The one that matters: a wrong document rather than a service that nobody has.
+    let fault = faults()
+        .find(|fault| !fault.is_unreachable())
+        .or_else(|| faults().next())
+        .cloned();
     if let Some(found) = found {
         return Decision::Take(found, fault);
     }
     let Some(fault) = fault else {
         let blank = readings.iter().find_map(|(_, reading)| match reading {
             Reading::Empty(blank) => Some(blank.clone()),
+            Reading::Silent { blank, .. } => blank.clone(),
             Reading::Found(_) | Reading::Absent | Reading::Failed(_) => None,
         });
         return Decision::Drop(blank);

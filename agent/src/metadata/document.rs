@@ -18,7 +18,7 @@ use super::host_keys::HostKeys;
 
 pub use fault::DocumentFault;
 pub use parse::{Carrier, Parsed, parse};
-pub(super) use parse::{find, tree};
+pub(super) use parse::{KEY, find, tree};
 pub(super) use write::write;
 
 /// When the tunnel is held.

@@ -15,7 +15,7 @@ pub const LIMIT: usize = 1 << 20;
 /// Bytes that may hold a private key.
 pub(super) type Secret = Zeroizing<Vec<u8>>;
 
-/// Exactly one of four facts about a source.
+/// Exactly one of five facts about a source.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reading {
     /// It has a document.
@@ -24,6 +24,14 @@ pub enum Reading {
     Absent,
     /// It has the place for one, and nothing in it.
     Empty(Blank),
+    /// It has none, by an answer that it also gives when it has failed: a document that it had is
+    /// not gone for that.
+    Silent {
+        /// What has failed then.
+        fault: SourceFault,
+        /// The place with nothing in it, if there is one.
+        blank: Option<Blank>,
+    },
     /// It did not answer, or what it has is wrong.
     Failed(SourceFault),
 }
@@ -135,6 +143,14 @@ pub enum SourceFault {
         /// What is wrong with it.
         problem: String,
     },
+    /// A service behind the metadata service has nothing, or can't be reached from there.
+    #[error("{place} has nothing from the service `{service}`")]
+    Silent {
+        /// The URL.
+        place: String,
+        /// The service's name there.
+        service: String,
+    },
     /// What is there is not a document.
     #[error("{place}: {fault}")]
     Invalid {
@@ -170,6 +186,7 @@ impl SourceFault {
             | Self::Unfinished { .. }
             | Self::Redirected { .. }
             | Self::TooLarge { .. }
+            | Self::Silent { .. }
             | Self::Invalid { .. }
             | Self::Undecodable { .. }
             | Self::Unreadable { .. } => None,
@@ -191,6 +208,7 @@ impl Explain for SourceFault {
             Self::Redirected { .. } => "metadata-redirected",
             Self::TooLarge { .. } => "metadata-too-large",
             Self::Undecodable { .. } => "metadata-undecodable",
+            Self::Silent { .. } => "metadata-silent",
             Self::Invalid { fault, .. } => fault.code(),
             Self::Unreadable { .. } => "input-unreadable",
         }
@@ -218,6 +236,10 @@ impl Explain for SourceFault {
                  changed it. Plain cloud-config is the surest form."
                     .to_owned()
             }
+            Self::Silent { service, .. } => format!(
+                "OpenStack says the same when it can't reach that service: see nova's log. To take \
+                 the document back, have {service} answer `null`."
+            ),
             Self::Invalid { fault, .. } => fault.advice(),
             Self::Unreadable { place, .. } if place.starts_with("/dev/") => {
                 "Check that it is ISO 9660 or FAT, and that vmagent-inputs.socket is running: \

@@ -184,6 +184,7 @@ async fn service(state: Arc<AtomicU16>) -> Server {
             (Some("/openstack/latest/vendor_data2.json"), status @ 404..=599) => {
                 Say::status(status)
             }
+            (Some("/openstack/latest/vendor_data2.json"), 0) => Say::ok("{}"),
             (Some("/openstack/latest/vendor_data2.json"), port) => Say::ok(yaml(port)),
             (Some("/openstack/latest/meta_data.json"), _) => Say::ok("{\"uuid\": \"1-2-3\"}"),
             (Some("/latest/meta-data/public-ipv4"), _) => Say::ok("198.51.100.7"),
@@ -211,7 +212,7 @@ async fn a_failing_service_keeps_the_document_and_an_answer_without_one_takes_it
     state.store(2, Ordering::Relaxed);
     running.nudge(Nudge::Reload).await;
     running.until_port(2).await;
-    state.store(404, Ordering::Relaxed);
+    state.store(0, Ordering::Relaxed);
     running.nudge(Nudge::Reload).await;
     timeout(
         LONG,

@@ -103,7 +103,10 @@ impl Decoder {
             let reading = self.body(place, &inner, depth + 1)?;
             return Ok(match reading {
                 Reading::Absent => whole,
-                Reading::Found(_) | Reading::Empty(_) | Reading::Failed(_) => reading,
+                Reading::Found(_)
+                | Reading::Empty(_)
+                | Reading::Silent { .. }
+                | Reading::Failed(_) => reading,
             });
         }
         match kind(body) {

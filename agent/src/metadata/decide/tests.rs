@@ -39,6 +39,11 @@ fn empty() -> Reading {
     Reading::of("/etc/vmagent/tunnel.yaml", b" \n", Carrier::Own)
 }
 
+fn silent(blank: Option<Blank>) -> Reading {
+    let fault = status();
+    Reading::Silent { fault, blank }
+}
+
 fn blank() -> Blank {
     let Reading::Empty(blank) = empty() else {
         panic!();
@@ -92,6 +97,16 @@ fn every_row_of_the_table() {
             vec![(File, Failed(unreachable())), (Ec2, Failed(status()))],
             Decision::Fail(status()),
         ),
+        (
+            None,
+            vec![(File, Absent), (Ec2, silent(Some(blank())))],
+            Decision::Drop(Some(blank())),
+        ),
+        (
+            None,
+            vec![(File, silent(None)), (Ec2, Failed(unreachable()))],
+            Decision::Fail(unreachable()),
+        ),
         (None, vec![], Decision::Drop(None)),
         // A document of ec2's in force.
         (
@@ -119,6 +134,16 @@ fn every_row_of_the_table() {
             Some(Ec2),
             vec![(File, Absent), (Ec2, Absent)],
             Decision::Drop(None),
+        ),
+        (
+            Some(Ec2),
+            vec![(File, Absent), (Ec2, silent(None))],
+            Decision::Keep(status()),
+        ),
+        (
+            Some(Ec2),
+            vec![(File, silent(Some(blank()))), (Ec2, Absent)],
+            Decision::Drop(Some(blank())),
         ),
         // A document of the file's in force.
         (
@@ -159,6 +184,8 @@ fn any_reading() -> impl Strategy<Value = Reading> {
     prop_oneof![
         Just(Reading::Absent),
         Just(empty()),
+        Just(silent(None)),
+        Just(silent(Some(blank()))),
         Just(Reading::Failed(unreachable())),
         Just(Reading::Failed(status())),
         Just(found(2)),
@@ -188,7 +215,9 @@ proptest! {
         source in prop::sample::select(SourceName::ALL.to_vec()),
     ) {
         let last = last(source);
-        let failed = round.iter().any(|(name, reading)| *name == source && matches!(reading, Reading::Failed(_)));
+        let failed = round.iter().any(|(name, reading)| {
+            *name == source && matches!(reading, Reading::Failed(_) | Reading::Silent { .. })
+        });
         if failed {
             prop_assert!(matches!(decide(Some(&last), &round), Decision::Keep(_)));
         }

@@ -8,7 +8,7 @@ use crate::metadata::tree::{Tree, json};
 use crate::metadata::yaml;
 
 /// The key under which others carry a document.
-const KEY: &str = "vmagent";
+pub(in crate::metadata) const KEY: &str = "vmagent";
 
 /// Whether a text belongs to this agent alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -40,7 +40,8 @@ impl ConfigDrive {
             self.instance_id = name;
         }
         if let Some((place, bytes)) = self.file(VENDOR_DATA, pulled).await? {
-            let reading = Reading::parsed(&place, openstack::vendor_data(&bytes));
+            let found = openstack::vendor_data(&bytes).map(|(parsed, _)| parsed);
+            let reading = Reading::parsed(&place, found);
             if reading != Reading::Absent {
                 return Ok(reading);
             }

@@ -1,12 +1,16 @@
 //! OpenStack: `vendor_data2.json`, where nova puts what a service of the operator's says of this
 //! very instance (`DynamicJSON`), one key for each service.
+//!
+//! What nova (34.0.0) says while something has failed looks like an answer: an empty object in the
+//! place of a service that it can't reach or that has failed, and 404 for everything to a machine
+//! that it does not find. Neither takes a document back ([`Reading::Silent`]).
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::facts::Said;
 use super::http::{Answer, Http};
 use super::{Later, Round, Source};
-use crate::metadata::document::{Carrier, DocumentFault, Parsed, find, tree};
+use crate::metadata::document::{Carrier, DocumentFault, KEY, Parsed, find, tree};
 use crate::metadata::reading::{Reading, SourceFault};
 
 const VENDOR_DATA: &str = "/openstack/latest/vendor_data2.json";
@@ -31,10 +35,12 @@ impl Openstack {
         match self.http.get(VENDOR_DATA, &[]).await? {
             Answer::Page(page) => {
                 self.known = true;
-                let place = self.http.url(VENDOR_DATA);
-                Ok(Reading::parsed(&place, vendor_data(&page.body)))
+                Ok(said(self.http.url(VENDOR_DATA), &page.body))
             }
-            Answer::None | Answer::Gone => Ok(Reading::Absent),
+            Answer::None | Answer::Gone => Ok(Reading::Silent {
+                fault: self.http.unexpected(VENDOR_DATA, 404),
+                blank: None,
+            }),
             // It asks for a token, as EC2's and Firecracker's do: this is no OpenStack.
             Answer::Unauthorized if !self.known => Ok(Reading::Absent),
             Answer::Unauthorized => Err(self.http.unexpected(VENDOR_DATA, 401)),
@@ -67,23 +73,53 @@ impl Source for Openstack {
     }
 }
 
-/// The document under our key, or else in what any service said.
-pub(super) fn vendor_data(body: &[u8]) -> Result<Parsed, DocumentFault> {
+fn said(place: String, body: &[u8]) -> Reading {
+    let (parsed, silent) = match vendor_data(body) {
+        Ok((parsed, silent)) => (Ok(parsed), silent),
+        Err(fault) => (Err(fault), None),
+    };
+    let reading = Reading::parsed(&place, parsed);
+    let Some(service) = silent else {
+        return reading;
+    };
+    let blank = match reading {
+        Reading::Absent => None,
+        Reading::Empty(blank) => Some(blank),
+        Reading::Found(_) | Reading::Silent { .. } | Reading::Failed(_) => return reading,
+    };
+    let fault = SourceFault::Silent { place, service };
+    Reading::Silent { fault, blank }
+}
+
+/// The document under our key, or else in what any service said; and who of them said nothing: of
+/// a service with our name only that one counts.
+pub(super) fn vendor_data(body: &[u8]) -> Result<(Parsed, Option<String>), DocumentFault> {
     let tree = tree(body)?;
     let Value::Object(services) = &tree.0 else {
         return Err(DocumentFault::no_object());
     };
+    let ours = services.contains_key(KEY);
+    let silent = services.iter().find(|(name, said)| {
+        // What nova reads from a file is under `static`, empty where there is none.
+        let counts = if ours {
+            *name == KEY
+        } else {
+            *name != "static"
+        };
+        counts && said.as_object().is_some_and(Map::is_empty)
+    });
+    let silent = silent.map(|(name, _)| name.clone());
     let whole = find(&tree.0, Carrier::Shared)?;
     if whole != Parsed::Missing {
-        return Ok(whole);
+        return Ok((whole, silent));
     }
     for said in services.values() {
         let parsed = find(said, Carrier::Shared)?;
         if parsed != Parsed::Missing {
-            return Ok(parsed);
+            return Ok((parsed, silent));
         }
     }
-    Ok(Parsed::Missing)
+    Ok((Parsed::Missing, silent))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ async fn named(name: &'static str, state: Arc<AtomicU16>) -> Server {
             (Some("/openstack/latest/vendor_data2.json"), status @ 404..=599) => {
                 Say::status(status)
             }
+            (Some("/openstack/latest/vendor_data2.json"), 0) => Say::ok("{}"),
             (Some("/openstack/latest/vendor_data2.json"), port) => Say::ok(yaml(port)),
             _ => Say::status(404),
         },
@@ -74,7 +75,7 @@ async fn what_was_kept_is_used_when_its_source_fails_and_the_source_has_the_word
     running.nudge(Nudge::Reload).await;
     running.until_port(2).await;
     // Once the service has none any more, none is kept either.
-    state.store(404, Ordering::Relaxed);
+    state.store(0, Ordering::Relaxed);
     running.nudge(Nudge::Reload).await;
     running
         .until(|now| now.state == MetadataState::Absent)
@@ -85,7 +86,7 @@ async fn what_was_kept_is_used_when_its_source_fails_and_the_source_has_the_word
 #[tokio::test]
 async fn what_was_kept_is_not_used_when_the_source_has_none_or_another() {
     let order = [SourceName::Openstack];
-    let server = named("one", Arc::new(AtomicU16::new(404))).await;
+    let server = named("one", Arc::new(AtomicU16::new(0))).await;
     let running = Running::new(left_behind().await, &server.url, &order);
     running
         .until(|now| now.state == MetadataState::Absent)
@@ -98,6 +99,19 @@ async fn what_was_kept_is_not_used_when_the_source_has_none_or_another() {
     running.until_port(2).await;
     let found = running.until(|now| now.state == MetadataState::Found).await;
     assert!(!found.kept);
+}
+
+#[tokio::test]
+async fn what_was_kept_is_used_when_the_service_knows_nothing_at_all() {
+    let server = named("one", Arc::new(AtomicU16::new(404))).await;
+    let order = [SourceName::Openstack];
+    let mut running = Running::new(left_behind().await, &server.url, &order);
+    running.until_port(1).await;
+    let failed = running
+        .until(|now| now.state == MetadataState::Failed)
+        .await;
+    assert!(failed.kept && running.kept());
+    assert_eq!(fault(&failed), "metadata-http");
 }
 
 #[tokio::test]

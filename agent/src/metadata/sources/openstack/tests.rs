@@ -33,7 +33,7 @@ async fn vendor_data_holds_it_under_our_key_or_in_any_service() {
         Reading::Absent
     );
     assert!(matches!(
-        vendor_data("{\"vmagent\": {}}").await,
+        vendor_data("{\"vmagent\": null}").await,
         Reading::Empty(_)
     ));
     for wrong in [
@@ -51,6 +51,35 @@ async fn vendor_data_holds_it_under_our_key_or_in_any_service() {
         panic!()
     };
     assert_eq!(fault.code(), "metadata-not-text");
+}
+
+/// As nova 34.0.0 answered while its service `vmagent` was not there, and to a machine that its
+/// database did not have.
+#[tokio::test]
+async fn what_nova_also_says_when_it_has_failed_takes_nothing_back() {
+    for (text, service, is_empty) in [
+        (r#"{"static": {}, "vmagent": {}}"#, Some("vmagent"), true),
+        (r#"{"static": {}, "ports": {}}"#, Some("ports"), false),
+        (r#"{"ports": {}, "vmagent": null}"#, None, false),
+        (r#"{"static": {}}"#, None, false),
+    ] {
+        match (vendor_data(text).await, service) {
+            (Reading::Silent { fault, blank }, Some(service)) => {
+                assert_eq!(fault.code(), "metadata-silent");
+                assert!(fault.to_string().contains(service), "{fault}");
+                assert!(fault.advice().contains(service), "{}", fault.advice());
+                assert_eq!(blank.is_some(), is_empty, "{text}");
+            }
+            (Reading::Absent | Reading::Empty(_), None) => {}
+            (reading, _) => panic!("{text}: {reading:?}"),
+        }
+    }
+    let nobody = Server::new(|_| Say::status(404)).await;
+    let reading = look(&mut Openstack::new(Http::new(&nobody.base()))).await;
+    let Reading::Silent { fault, blank: None } = reading else {
+        panic!("{reading:?}")
+    };
+    assert_eq!(fault.code(), "metadata-http");
 }
 
 #[tokio::test]

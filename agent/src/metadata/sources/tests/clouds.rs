@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use super::walk::identity;
 use super::*;
-use crate::config::SourceName::{Azure, Digitalocean, Gce, Hetzner, Mmds, Url};
+use crate::config::SourceName::{Azure, Digitalocean, Gce, Hetzner, Mmds, Openstack, Url};
 use crate::metadata::fixtures::yaml;
 
 /// A service as its public document has it. All in lower case, as the fixture hears it.
@@ -213,7 +213,12 @@ async fn bad_days(cloud: Cloud) {
         }
     }
     service.say(Say::status(404));
-    assert_eq!(reading(&mut sources).await, Reading::Absent, "{about}");
+    match (reading(&mut sources).await, cloud.name) {
+        (Reading::Absent, _) => assert_ne!(cloud.name, Openstack, "{about}"),
+        // It has this page for every machine that it finds.
+        (Reading::Silent { blank: None, .. }, Openstack) => {}
+        (other, _) => panic!("{about}: {other:?}"),
+    }
     for port in [1, 2] {
         service.say(service.has(port));
         let found = Reading::Found(document(port));
