@@ -4,11 +4,11 @@
 //! so that one key in 512 has fewer than 32 bytes there. ssh-key (0.7.0-rc.11) fills those of
 //! the longer curves up and refuses what is shorter than 32, so to it no P-256 key may be short.
 
+use russh::keys::ssh_key::PrivateKey;
 use russh::keys::ssh_key::encoding::Decode;
 use russh::keys::ssh_key::encoding::base64::{Base64, Encoding};
 use russh::keys::ssh_key::private::{EcdsaKeypair, EcdsaPrivateKey};
 use russh::keys::ssh_key::public::EcdsaPublicKey;
-use russh::keys::ssh_key::{Mpint, PrivateKey};
 use zeroize::Zeroizing;
 
 /// What an unencrypted key file starts with; OpenSSH's PROTOCOL.key gives the format.
@@ -42,10 +42,13 @@ pub(super) fn decode(armoured: &str) -> Option<PrivateKey> {
     let EcdsaPublicKey::NistP256(public) = point else {
         return None;
     };
-    let scalar = Mpint::decode(private).ok()?;
-    let digits = scalar.as_positive_bytes()?;
+    let scalar = take(private)?;
+    // With that bit it would be negative.
+    if *scalar.first()? >= 0x80 {
+        return None;
+    }
     let mut whole = Zeroizing::new([0; SIZE]);
-    whole[SIZE.checked_sub(digits.len())?..].copy_from_slice(digits);
+    whole[SIZE.checked_sub(scalar.len())?..].copy_from_slice(&scalar);
     let private = EcdsaPrivateKey::from(*whole);
     Some(EcdsaKeypair::NistP256 { public, private }.into())
 }

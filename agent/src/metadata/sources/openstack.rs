@@ -37,14 +37,19 @@ impl Openstack {
                 self.known = true;
                 Ok(said(self.http.url(VENDOR_DATA), &page.body))
             }
-            Answer::None | Answer::Gone => Ok(Reading::Silent {
-                fault: self.http.unexpected(VENDOR_DATA, 404),
-                blank: None,
-            }),
+            Answer::None => Ok(self.nothing(404)),
+            Answer::Gone => Ok(self.nothing(410)),
             // It asks for a token, as EC2's and Firecracker's do: this is no OpenStack.
             Answer::Unauthorized if !self.known => Ok(Reading::Absent),
             Answer::Unauthorized => Err(self.http.unexpected(VENDOR_DATA, 401)),
             Answer::Unchanged => Err(self.http.unexpected(VENDOR_DATA, 304)),
+        }
+    }
+
+    fn nothing(&self, status: u16) -> Reading {
+        Reading::Silent {
+            fault: self.http.unexpected(VENDOR_DATA, status),
+            blank: None,
         }
     }
 }
