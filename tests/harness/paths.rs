@@ -18,7 +18,7 @@ pub fn target() -> PathBuf {
     top().join("target")
 }
 
-/// A program that `tests/setup` built.
+/// A program that `tests/setup --device` or `tests/bench/setup` built.
 ///
 /// # Errors
 ///
@@ -29,7 +29,7 @@ pub fn tool(name: &str) -> Result<PathBuf> {
         Ok(path)
     } else {
         Err(Failure::new(format!(
-            "no {}: run tests/setup",
+            "no {}: make device builds it, or make bench",
             path.display()
         )))
     }

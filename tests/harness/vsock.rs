@@ -37,7 +37,7 @@ impl Vsock {
     ///
     /// # Errors
     ///
-    /// If vhost-device-vsock is missing (`tests/setup` builds it) or ends.
+    /// If vhost-device-vsock is missing (`make device` builds it) or ends.
     pub fn start(namespace: &Namespace, dir: &Path, cids: &[u32]) -> Result<Vec<Self>> {
         let mut command = Command::new(paths::tool("vhost-device-vsock")?);
         let devices: Vec<_> = cids
