@@ -46,15 +46,9 @@ pub enum Decision {
 /// Decides from the readings of a round, which ends at the first document found.
 #[must_use]
 pub fn decide(last_good: Option<&Found>, readings: &[(SourceName, Reading)]) -> Decision {
-    if let Some(last) = last_good {
-        let of_last = readings.iter().filter(|(name, _)| *name == last.source);
-        let fault = of_last.into_iter().find_map(|(_, reading)| match reading {
-            Reading::Failed(fault) | Reading::Silent { fault, .. } => Some(fault.clone()),
-            Reading::Found(_) | Reading::Absent | Reading::Empty(_) => None,
-        });
-        if let Some(fault) = fault {
-            return Decision::Keep(fault);
-        }
+    let of_last = last_good.and_then(|last| readings.iter().find(|(name, _)| *name == last.source));
+    if let Some((_, Reading::Failed(fault) | Reading::Silent { fault, .. })) = of_last {
+        return Decision::Keep(fault.clone());
     }
     let found = readings.iter().find_map(|(source, reading)| match reading {
         Reading::Found(document) => Some(Found {

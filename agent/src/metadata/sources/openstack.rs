@@ -96,8 +96,8 @@ fn said(place: String, body: &[u8]) -> Reading {
     Reading::Silent { fault, blank }
 }
 
-/// The document under our key, or else in what any service said; and who of them said nothing: of
-/// a service with our name only that one counts.
+/// The document under our key, or else in what any service said; and the name of a service that
+/// said nothing. Where there is one with our name, the others don't matter.
 pub(super) fn vendor_data(body: &[u8]) -> Result<(Parsed, Option<String>), DocumentFault> {
     let tree = tree(body)?;
     let Value::Object(services) = &tree.0 else {

@@ -101,17 +101,16 @@ async fn what_was_kept_is_not_used_when_the_source_has_none_or_another() {
     assert!(!found.kept);
 }
 
+/// Nova says so of everything when it does not find the machine, its name included.
 #[tokio::test]
-async fn what_was_kept_is_used_when_the_service_knows_nothing_at_all() {
-    let server = named("one", Arc::new(AtomicU16::new(404))).await;
-    let order = [SourceName::Openstack];
-    let mut running = Running::new(left_behind().await, &server.url, &order);
+async fn what_was_kept_is_used_where_all_is_404() {
+    let server = Server::new(|_| Say::status(404)).await;
+    let directory = left_behind().await;
+    let mut running = Running::new(directory, &server.url, &[SourceName::Openstack]);
     running.until_port(1).await;
-    let failed = running
-        .until(|now| now.state == MetadataState::Failed)
-        .await;
-    assert!(failed.kept && running.kept());
-    assert_eq!(fault(&failed), "metadata-http");
+    let status = running.until(|now| now.kept).await;
+    assert_eq!(fault(&status), "metadata-http");
+    assert!(running.kept());
 }
 
 #[tokio::test]
