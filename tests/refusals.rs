@@ -10,6 +10,7 @@ use harness::agent::Agent;
 use harness::openssh::Sshd;
 use harness::scene::{OPTIONS, PORT, Scene};
 use harness::watch::Outage;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,7 +29,7 @@ fn refused(
     document: &str,
     code: &str,
     (fault, cured): (&str, &str),
-    cure: impl FnOnce(&mut Scene),
+    cure: impl FnOnce(&mut Scene, &Agent),
 ) -> Agent {
     let agent = scene.agent(document).unwrap();
     let mut outage = Outage::begin(&agent, fault).unwrap();
@@ -40,7 +41,7 @@ fn refused(
     agent.wait_for("degraded health", SOON, degraded).unwrap();
     let attempts = scene.proxy.log().matches("Connection from").count();
     assert!(attempts <= 1, "{}", scene.proxy.log());
-    cure(scene);
+    cure(scene, &agent);
     let status = outage.cured(cured, CURED).unwrap();
     assert_eq!(status["tunnel"]["fault"], json!(null));
     agent
@@ -53,7 +54,7 @@ fn refused_by_options(options: &str, code: &str, fault: &str) {
     scene.proxy.authorize(options, &public).unwrap();
     let document = scene.document().unwrap();
     let words = (fault, "authorized_keys corrected");
-    refused(&mut scene, &document, code, words, |scene| {
+    refused(&mut scene, &document, code, words, |scene, _| {
         scene.proxy.revoke_all().unwrap();
         scene.proxy.authorize(OPTIONS, &public).unwrap();
     });
@@ -91,7 +92,7 @@ fn a_proxy_that_forwards_nothing_is_forwarding_disabled() {
         &document,
         "forwarding-disabled",
         words,
-        |scene| {
+        |scene, _| {
             let (no, yes) = ("AllowTcpForwarding no", "AllowTcpForwarding yes");
             scene.proxy.configure(no, yes).unwrap();
             scene.proxy.stop();
@@ -147,12 +148,20 @@ fn allow_public_binds(proxy: &Sshd) {
 fn a_public_bind_that_the_proxy_keeps_to_itself_is_not_reachable() {
     let (mut scene, document) = that_keeps_binds_to_itself();
     let words = ("GatewayPorts no", "clientspecified, and sshd restarted");
-    refused(&mut scene, &document, "not-reachable", words, |scene| {
-        allow_public_binds(&scene.proxy);
-        // The session that there is lives on with the old configuration.
-        scene.proxy.stop();
-        scene.proxy.start().unwrap();
-    });
+    refused(
+        &mut scene,
+        &document,
+        "not-reachable",
+        words,
+        |scene, agent| {
+            allow_public_binds(&scene.proxy);
+            // The session that there is lives on with the old configuration: by itself, the agent logs
+            // in again after a minute.
+            scene.proxy.stop();
+            scene.proxy.start().unwrap();
+            agent.signal(Signal::SIGHUP).unwrap();
+        },
+    );
 }
 
 /// A machine that answers in this guest's place, until it is dropped.
@@ -196,7 +205,7 @@ fn another_machine_on_our_port_is_the_wrong_guest() {
     let address = format!("{OUTSIDE}:{PORT}").parse().unwrap();
     let stranger = Stranger::new(scene.namespace.listen(address).unwrap());
     let words = ("another machine answers on our port", "it left");
-    refused(&mut scene, &document, "wrong-guest", words, |scene| {
+    refused(&mut scene, &document, "wrong-guest", words, |scene, _| {
         drop(stranger);
         allow_public_binds(&scene.proxy);
         scene.proxy.crash().unwrap();

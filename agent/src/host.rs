@@ -71,6 +71,30 @@ pub fn descriptor_limit() -> usize {
     usize::try_from(soft).unwrap_or(usize::MAX)
 }
 
+/// What the kernel knows of a TCP connection (`TCP_INFO`, tcp(7)); none if it does not tell. What
+/// an older kernel does not know is zero.
+#[must_use]
+pub fn tcp_info(socket: &impl AsRawFd) -> Option<nix::libc::tcp_info> {
+    let mut info = std::mem::MaybeUninit::<nix::libc::tcp_info>::zeroed();
+    let mut length = u32::try_from(size_of::<nix::libc::tcp_info>()).ok()?;
+    #[expect(
+        unsafe_code,
+        reason = "the kernel writes at most `length` bytes into `info`, in which every pattern of \
+                  bits, and all zeros, is a value"
+    )]
+    let (result, info) = unsafe {
+        let result = nix::libc::getsockopt(
+            socket.as_raw_fd(),
+            nix::libc::IPPROTO_TCP,
+            nix::libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        );
+        (result, info.assume_init())
+    };
+    (result == 0).then_some(info)
+}
+
 /// A descriptor that the service manager handed over.
 #[derive(Debug)]
 pub struct Inherited {

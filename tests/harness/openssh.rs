@@ -254,9 +254,17 @@ impl Drop for Sshd {
     }
 }
 
-/// Those that are gone already are what we want.
+/// Kills these processes, and waits until the kernel has closed what they had open. One that is
+/// gone already is as good.
 fn kill_all(processes: &[Pid]) {
     for pid in processes {
         let _ = kill(*pid, Signal::SIGKILL);
     }
+    let closed = |pid: &Pid| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd"));
+        files.map_or(true, |mut files| files.next().is_none())
+    };
+    let _ = wait::until("end of the processes", Duration::from_secs(10), || {
+        processes.iter().all(closed).then_some(())
+    });
 }

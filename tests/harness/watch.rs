@@ -98,6 +98,11 @@ pub(crate) fn in_short(status: &Value) -> String {
     parts.join(", ")
 }
 
+/// The tunnel is up, and nothing speaks against it.
+fn works(status: &Value) -> bool {
+    status["tunnel"]["state"] == "up" && status["tunnel"]["fault"].is_null()
+}
+
 /// A fault, its cure, and the time until the tunnel is up again. Prints all three.
 pub struct Outage<'a> {
     watch: Watch<'a>,
@@ -119,11 +124,11 @@ impl<'a> Outage<'a> {
             watch,
             fault: fault.into(),
             began: Instant::now(),
-            down: now["tunnel"]["state"] != "up",
+            down: !works(&now),
         })
     }
 
-    /// Waits until the tunnel shows the fault by one of these codes, and is not up, and returns that status.
+    /// Waits until the tunnel shows the fault by one of these codes, and returns that status.
     ///
     /// # Errors
     ///
@@ -135,7 +140,7 @@ impl<'a> Outage<'a> {
             .until(&codes.join(" or "), left, |status| {
                 let tunnel = &status["tunnel"];
                 let code = tunnel["fault"]["code"].as_str();
-                tunnel["state"] != "up" && code.is_some_and(|code| codes.contains(&code))
+                code.is_some_and(|code| codes.contains(&code))
             })
             .map_err(|failure| failure.during(&self.fault))?;
         self.down = true;
@@ -149,8 +154,8 @@ impl<'a> Outage<'a> {
         self.began.elapsed()
     }
 
-    /// Waits until the tunnel is up, from now, when it was cured. A tunnel that was not seen to be
-    /// down must go down first.
+    /// Waits until the tunnel is up without a fault, from now, when it was cured. A tunnel that was
+    /// not seen otherwise must be so first.
     ///
     /// # Errors
     ///
@@ -169,9 +174,7 @@ impl<'a> Outage<'a> {
         let patience = (limit + PATIENCE).saturating_sub(since.elapsed());
         let mut until = |what: &str, up: bool| {
             self.watch
-                .until(what, patience, |status| {
-                    (status["tunnel"]["state"] == "up") == up
-                })
+                .until(what, patience, |status| works(status) == up)
                 .map_err(|failure| failure.during(&row))
         };
         if !self.down {

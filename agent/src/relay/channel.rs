@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backlog::{Backlog, JUDGED, Part, Verdict};
+use super::outbox::Outbox;
 
 /// One packet's worth: what sshd takes at once (`CHAN_TCP_PACKET_DEFAULT`, channels.h).
 const READ: usize = 32 * 1024;
@@ -49,25 +50,29 @@ pub struct Moved {
 
 /// Relays until both ways have ended, or one has and nothing moves the other way.
 ///
-/// `first` has been read from the channel already; `backlog` is the session's. The channel is
-/// closed when this returns.
+/// `first` has been read from the channel already; `backlog` and `outbox` are the session's.
+/// `note` is called whenever bytes of the channel went to the service. The channel is closed when
+/// this returns.
 pub async fn pump(
     channel: Channel<Msg>,
     service: TcpStream,
     first: Option<Bytes>,
     backlog: &Backlog,
+    outbox: &Outbox,
+    note: impl Fn(Moved),
 ) -> Moved {
     let (mut reader, writer) = channel.split();
     let (from_service, to_service) = service.into_split();
     let progress = Progress::default();
     let end = {
-        let mut outward = pin!(outward(from_service, &writer, &progress));
+        let mut outward = pin!(outward(from_service, &writer, outbox, &progress));
         let mut inward = pin!(inward(
             &mut reader,
             to_service,
             first,
             &progress,
-            backlog.part()
+            backlog.part(),
+            &note
         ));
         let mut linger = pin!(sleep(LINGER));
         let mut sending = true;
@@ -132,14 +137,17 @@ enum End {
 async fn outward(
     service: OwnedReadHalf,
     channel: &ChannelWriteHalf<Msg>,
+    outbox: &Outbox,
     progress: &Progress,
 ) -> io::Result<()> {
     loop {
         service.readable().await?;
+        outbox.room().await;
         let mut buffer = BytesMut::with_capacity(READ);
         match service.try_read_buf(&mut buffer) {
             Ok(0) => break,
             Ok(length) => {
+                outbox.reserve(length);
                 channel
                     .data_bytes(buffer.freeze())
                     .await
@@ -160,6 +168,7 @@ async fn inward(
     first: Option<Bytes>,
     progress: &Progress,
     mut part: Part,
+    note: &impl Fn(Moved),
 ) -> End {
     let mut queue = Queue::default();
     queue.push(first.unwrap_or_default());
@@ -198,8 +207,10 @@ async fn inward(
             () = sleep(JUDGED), if hold => {}
         }
         match queue.write(&service) {
+            Ok(0) => {}
             Ok(written) => {
                 progress.inward.fetch_add(written as u64, Relaxed);
+                note(progress.moved());
             }
             // The service is gone. What it said last may still be on its way out.
             Err(_) => {

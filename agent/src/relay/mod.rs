@@ -7,4 +7,5 @@
 pub mod backlog;
 pub mod channel;
 pub mod dial;
+pub mod outbox;
 pub mod sockets;

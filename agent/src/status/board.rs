@@ -160,6 +160,7 @@ fn blank(sshd: &str) -> Status {
             bind: None,
             port: None,
             proven: false,
+            unproven: None,
             attempt: 0,
             forwards: Vec::new(),
             proxies: Vec::new(),

@@ -1,32 +1,28 @@
 //! The connections that arrive through the tunnel, each led to the service that it is for.
 
+mod task;
+
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use bytes::Bytes;
-use russh::client::Msg;
-use russh::{Channel, ChannelMsg, ChannelOpenFailure};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
-use tracing::{Instrument, debug, info, info_span, warn};
+use tokio::time::Instant;
+use tracing::{Instrument, info_span, warn};
 
+use super::evidence::Evidence;
 use super::handler::Incoming;
-use super::probe::{Desk, Nonce};
-use crate::admission::{Admission, Bounds, Place};
+use super::plan::Plan;
+use super::probe::{Desk, Reach, reach};
+use crate::admission::{Admission, Bounds};
 use crate::host;
 use crate::metadata::document::RemoteForward;
-use crate::origin::{Origin, Party};
+use crate::origin::Origin;
 use crate::refusals::Refusals;
-use crate::relay::{backlog::Backlog, channel, dial::Dialer};
-use crate::sshd;
+use crate::relay::{backlog::Backlog, dial::Dialer, outbox::Outbox};
 use crate::status::board::Slice;
-use crate::status::model::{OriginCount, RefusalCount, RefusalReason, Tunnel};
-
-/// How long a channel that arrives during a probe may stay silent before it is taken for a
-/// client that waits for the server's banner. Clients of SSH speak at once (RFC 4253, 4.2).
-const FIRST_WORD: Duration = Duration::from_secs(2);
+use crate::status::model::{RefusalCount, Tunnel};
+use task::{Refused, Task};
 
 /// What one session takes on, in all and of one origin. A stock proxy has descriptors for about a
 /// thousand channels: one user of its public port does not get all of them. There is no bound on
@@ -56,11 +52,25 @@ pub(super) struct Channels {
     desk: Desk,
     slice: Slice<Tunnel>,
     backlog: Backlog,
+    outbox: Outbox,
+    evidence: Evidence,
+    /// The forward to sshd is for everybody, and not for users of the proxy alone.
+    public: bool,
 }
 
 impl Channels {
-    pub(super) fn new(dialer: Dialer, sshd: SocketAddr, desk: Desk, slice: Slice<Tunnel>) -> Self {
+    /// None are open.
+    pub(super) fn new(plan: &Plan, desk: Desk, outbox: Outbox, evidence: Evidence) -> Self {
+        let Plan {
+            spec,
+            dialer,
+            sshd,
+            slice,
+            ..
+        } = plan.clone();
+        let nowhere = Ipv4Addr::UNSPECIFIED.into();
         Self {
+            public: reach(&spec.forward.bind, nowhere, &[]) != Reach::Proxy,
             listening: HashMap::new(),
             admission: Admission::new(bounds()),
             open: JoinSet::new(),
@@ -71,6 +81,8 @@ impl Channels {
             desk,
             slice,
             backlog: Backlog::default(),
+            outbox,
+            evidence,
         }
     }
 
@@ -101,6 +113,12 @@ impl Channels {
             origin: party,
             reason,
         });
+        // Users of the proxy itself reach a public forward also where nobody else does.
+        let inside = match &origin {
+            Origin::Client { address, .. } => address.to_canonical().is_loopback(),
+            Origin::Cid(_) | Origin::Unix | Origin::Named(_) | Origin::Check => true,
+        };
+        let proves = !(self.public && inside);
         let seen_as = self.dialer.source(address, &origin);
         let span = info_span!("tunnel", %origin);
         let task = Task {
@@ -110,6 +128,10 @@ impl Channels {
             seen_as: seen_as.map_or_else(|| "this guest".to_owned(), |source| source.to_string()),
             slice: self.slice.clone(),
             backlog: self.backlog.clone(),
+            outbox: self.outbox.clone(),
+            evidence: (service == Service::Sshd).then(|| self.evidence.clone()),
+            proves,
+            desk: self.desk.clone(),
         };
         self.open
             .spawn(task.serve(incoming, expected, place).instrument(span));
@@ -184,137 +206,5 @@ fn origin((address, port): &(String, u32)) -> Origin {
             port: u16::try_from(*port).unwrap_or_default(),
         },
         Err(_) => Origin::Named(address.clone()),
-    }
-}
-
-/// A channel that is over a bound.
-struct Refused {
-    origin: Party,
-    reason: RefusalReason,
-}
-
-/// One channel's way to its service.
-struct Task {
-    dialer: Dialer,
-    address: SocketAddr,
-    origin: Origin,
-    seen_as: String,
-    slice: Slice<Tunnel>,
-    backlog: Backlog,
-}
-
-impl Task {
-    async fn serve(
-        self,
-        incoming: Incoming,
-        expected: Option<Nonce>,
-        place: Result<Place, Refused>,
-    ) -> Result<(), Refused> {
-        let Incoming {
-            mut channel, reply, ..
-        } = incoming;
-        let Some(nonce) = expected else {
-            let _place = match place {
-                Ok(place) => place,
-                Err(refused) => {
-                    reply.reject(ChannelOpenFailure::ResourceShortage).await;
-                    return Err(refused);
-                }
-            };
-            match self.dialer.dial(self.address, &self.origin).await {
-                Ok(service) => {
-                    reply.accept().await;
-                    self.relay(channel, service, None).await;
-                }
-                Err(error) => {
-                    warn!(address = %self.address, %error, "the service does not answer");
-                    reply.reject(ChannelOpenFailure::ConnectFailed).await;
-                }
-            }
-            return Ok(());
-        };
-        // It may be our own probe, which must not cost anybody a connection to sshd, and for which
-        // there is always room.
-        reply.accept().await;
-        let first = match timeout(FIRST_WORD, channel.wait()).await {
-            Ok(Some(ChannelMsg::Data { data })) if nonce.opens(&data) => {
-                self.prove(channel, nonce).await;
-                return Ok(());
-            }
-            Ok(Some(ChannelMsg::Data { data })) => Some(data),
-            Ok(Some(ChannelMsg::Close) | None) => return Ok(()),
-            Ok(Some(_)) | Err(_) => None,
-        };
-        let _place = match place {
-            Ok(place) => place,
-            Err(refused) => {
-                let _ = channel.close().await;
-                return Err(refused);
-            }
-        };
-        match self.dialer.dial(self.address, &self.origin).await {
-            Ok(service) => self.relay(channel, service, first).await,
-            Err(error) => {
-                warn!(address = %self.address, %error, "the service does not answer");
-                let _ = channel.close().await;
-            }
-        }
-        Ok(())
-    }
-
-    async fn relay(&self, channel: Channel<Msg>, service: TcpStream, first: Option<Bytes>) {
-        let _open = Open::new(&self.slice, &self.origin, &self.seen_as);
-        info!(seen_as = %self.seen_as, to = %self.address, "opened");
-        let since = Instant::now();
-        let moved = channel::pump(channel, service, first, &self.backlog).await;
-        info!(
-            inward = moved.inward,
-            outward = moved.outward,
-            seconds = since.elapsed().as_secs(),
-            "closed"
-        );
-    }
-
-    /// Answers our own probe.
-    async fn prove(&self, mut channel: Channel<Msg>, nonce: Nonce) {
-        let banner = sshd::check(self.address, &self.dialer)
-            .await
-            .map_err(|e| e.to_string());
-        let answer = nonce.answer(&banner);
-        let sent = channel.data(answer.as_bytes()).await;
-        debug!(?sent, "answered a probe");
-        let _ = channel.eof().await;
-        // The peer closes first: what we close first, the library never forgets.
-        let closed = timeout(FIRST_WORD, async {
-            while !matches!(channel.wait().await, Some(ChannelMsg::Close) | None) {}
-        });
-        if closed.await.is_err() {
-            let _ = channel.close().await;
-        }
-    }
-}
-
-/// Counts a connection in the status for as long as it is open.
-struct Open(Slice<Tunnel>);
-
-impl Open {
-    fn new(slice: &Slice<Tunnel>, origin: &Origin, seen_as: &str) -> Self {
-        let party = match origin {
-            Origin::Client { address, .. } => address.to_string(),
-            Origin::Cid(_) | Origin::Unix | Origin::Named(_) | Origin::Check => origin.to_string(),
-        };
-        slice.update(|tunnel| {
-            tunnel.open += 1;
-            tunnel.accepted += 1;
-            OriginCount::add(&mut tunnel.origins, party, seen_as.to_owned());
-        });
-        Self(slice.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0
-            .update(|tunnel| tunnel.open = tunnel.open.saturating_sub(1));
     }
 }

@@ -39,6 +39,7 @@ pub(super) struct Connection {
 /// not serve them is passed over for the others that the name has.
 pub(super) async fn connect(
     proxy: &Proxy,
+    segment: Option<u32>,
     ghosts: &Ghosts,
     again: &Notify,
     timing: &Timing,
@@ -47,7 +48,7 @@ pub(super) async fn connect(
     let mut met = None;
     loop {
         let known = dead.len();
-        match connect_alive(proxy, &mut dead, ghosts, again, timing).await {
+        match connect_alive(proxy, segment, &mut dead, ghosts, again, timing).await {
             Ok(connection) => return Ok(connection),
             Err(fault) if dead.len() > known => met = Some(fault),
             // What the last address did says more than that there is no other.
@@ -59,6 +60,7 @@ pub(super) async fn connect(
 /// Connects to an address that is not `dead`; one that fails is, afterwards.
 async fn connect_alive(
     proxy: &Proxy,
+    segment: Option<u32>,
     dead: &mut Vec<IpAddr>,
     ghosts: &Ghosts,
     again: &Notify,
@@ -66,7 +68,7 @@ async fn connect_alive(
 ) -> Result<Connection, Fault> {
     let mut refused = None;
     for offer in proxy.host_keys.offers() {
-        let stream = dial(proxy, dead, again, timing).await?;
+        let stream = dial(proxy, segment, dead, again, timing).await?;
         let peer = stream.peer_addr().map(|peer| peer.ip()).ok();
         if let Some(peer) = peer {
             ghosts.lay_to_rest(peer);
@@ -89,6 +91,7 @@ async fn connect_alive(
     Err(refused.unwrap_or_else(|| Fault::KexFailed {
         proxy: proxy.to_string(),
         detail: "no host key is pinned".to_owned(),
+        late: false,
     }))
 }
 
@@ -104,13 +107,12 @@ async fn handshake(
     offer: &Offer,
     timing: &Timing,
 ) -> Result<Connection, Handshake> {
-    let (wire, line) =
-        wire::split(stream, timing.keepalive + timing.keepalive_lost).map_err(|error| {
-            Handshake::Failed(Fault::DialFailed {
-                proxy: proxy.to_string(),
-                detail: error.to_string(),
-            })
-        })?;
+    let (wire, line) = wire::split(stream, timing.silence).map_err(|error| {
+        Handshake::Failed(Fault::DialFailed {
+            proxy: proxy.to_string(),
+            detail: error.to_string(),
+        })
+    })?;
     let (incoming_in, incoming) = mpsc::channel(INCOMING);
     let (ended_in, ended) = mpsc::channel(1);
     let gate = Gate {
@@ -130,7 +132,15 @@ async fn handshake(
         Ok(Err(GateError::Ssh(error))) => Err(failure(proxy, &error, &line)),
         Err(_) => {
             let detail = format!("it did not end within {} s", timing.handshake.as_secs());
-            Err(Handshake::Failed(broken(proxy, detail, &line)))
+            if line
+                .vitals()
+                .now()
+                .is_some_and(|now| now.loses_full_packets())
+            {
+                let target = proxy.to_string();
+                return Err(Handshake::Failed(Fault::PathMtu { target }));
+            }
+            Err(Handshake::Failed(broken(proxy, detail, true, &line)))
         }
     }
 }
@@ -146,19 +156,24 @@ fn failure(proxy: &Proxy, error: &russh::Error, line: &Line) -> Handshake {
     );
     if other_key {
         let (proxy, detail) = (proxy.to_string(), error.to_string());
-        Handshake::OtherKey(Fault::KexFailed { proxy, detail })
+        Handshake::OtherKey(Fault::KexFailed {
+            proxy,
+            detail,
+            late: false,
+        })
     } else {
-        Handshake::Failed(broken(proxy, error.to_string(), line))
+        Handshake::Failed(broken(proxy, error.to_string(), false, line))
     }
 }
 
 /// A connection that came to nothing for this reason: before the banner, or after it.
-fn broken(proxy: &Proxy, reason: String, line: &Line) -> Fault {
+fn broken(proxy: &Proxy, reason: String, late: bool, line: &Line) -> Fault {
     let proxy = proxy.to_string();
     if line.has_banner() {
         return Fault::KexFailed {
             proxy,
             detail: reason,
+            late,
         };
     }
     let detail = line

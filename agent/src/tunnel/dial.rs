@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::fault::Fault;
+use super::tcp;
 use super::timing::Timing;
 use crate::metadata::document::Proxy;
 
@@ -17,6 +18,7 @@ use crate::metadata::document::Proxy;
 /// may be seconds away.
 pub(super) async fn dial(
     proxy: &Proxy,
+    segment: Option<u32>,
     dead: &[IpAddr],
     again: &Notify,
     timing: &Timing,
@@ -28,7 +30,7 @@ pub(super) async fn dial(
     timeout(timing.dial, async {
         loop {
             tokio::select! {
-                dialled = once(proxy, dead, timing) => return dialled,
+                dialled = once(proxy, segment, dead, timing) => return dialled,
                 () = again.notified() => {}
             }
         }
@@ -37,7 +39,12 @@ pub(super) async fn dial(
     .map_err(|_| late())?
 }
 
-async fn once(proxy: &Proxy, dead: &[IpAddr], timing: &Timing) -> Result<TcpStream, Fault> {
+async fn once(
+    proxy: &Proxy,
+    segment: Option<u32>,
+    dead: &[IpAddr],
+    timing: &Timing,
+) -> Result<TcpStream, Fault> {
     let unresolved = |detail: String| Fault::NameNotResolved {
         host: proxy.host.clone(),
         detail,
@@ -50,7 +57,7 @@ async fn once(proxy: &Proxy, dead: &[IpAddr], timing: &Timing) -> Result<TcpStre
     if addresses.is_empty() {
         return Err(unresolved("it has no other address".to_owned()));
     }
-    race(proxy, interleave(&addresses), timing.dial_stagger).await
+    race(proxy, segment, interleave(&addresses), timing.dial_stagger).await
 }
 
 /// The addresses of both families by turns, in the resolver's order otherwise (RFC 8305, 4): a
@@ -74,6 +81,7 @@ fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 /// Connects to the first address that answers; each has a head start over the next.
 async fn race(
     proxy: &Proxy,
+    segment: Option<u32>,
     addresses: Vec<SocketAddr>,
     head_start: Duration,
 ) -> Result<TcpStream, Fault> {
@@ -81,7 +89,7 @@ async fn race(
     let mut racing = JoinSet::new();
     let mut failures = Vec::new();
     let start = |racing: &mut JoinSet<_>, address: SocketAddr| {
-        racing.spawn(async move { (address, TcpStream::connect(address).await) });
+        racing.spawn(async move { (address, tcp::connect(address, segment).await) });
     };
     loop {
         if racing.is_empty() {

@@ -85,7 +85,10 @@ impl Driver {
                 }
                 Event::News(news) => {
                     sessions.check(news);
-                    Input::Nudge
+                    match news {
+                        News::Woken => Input::Woken,
+                        News::Network | News::Asked => Input::Nudge,
+                    }
                 }
                 Event::Restored => {
                     spec = self.effective();
@@ -111,7 +114,10 @@ impl Driver {
         spec: Option<&Arc<TunnelSpec>>,
         input: Input,
     ) {
-        if matches!(input, Input::Ended(_)) {
+        if let Input::Ended(fault) = &input {
+            if let Some(proxy) = machine.state().proxy() {
+                sessions.suspect(proxy, fault);
+            }
             sessions.open(None);
         }
         if matches!(input, Input::Ended(_) | Input::Wanted(_)) {
@@ -171,12 +177,13 @@ impl Driver {
             Told::Granted(port) => Some(Input::Granted(port)),
             Told::Refused { fault, shared } => Some(Input::Refused { fault, shared }),
             Told::Probed(probe) => {
-                if probe == Probe::Answered {
+                if matches!(probe, Probe::Answered | Probe::Carried) {
                     self.slice
                         .update(|slice| slice.last_probe_at = Some(Timestamp::now()));
                 }
                 Some(Input::Probed(probe))
             }
+            Told::InUse(in_use) => Some(Input::InUse(in_use)),
             Told::Forwards(forwards) => {
                 self.slice.update(|slice| slice.forwards = forwards);
                 None
@@ -217,6 +224,7 @@ impl Driver {
             timing: self.timing.clone(),
             again: Arc::default(),
             ours: sessions.owned(index),
+            segment: sessions.segment(index),
             ghosts: sessions.ghosts(),
             slice: self.slice.clone(),
         })

@@ -47,6 +47,8 @@ pub enum Fault {
         proxy: String,
         /// What happened.
         detail: String,
+        /// It began, and did not end in time.
+        late: bool,
     },
     /// The proxy proved to hold a key that is not pinned. Nothing was sent to it.
     #[error("{proxy} shows the host key {offered}, which is not pinned")]
@@ -124,6 +126,14 @@ pub enum Fault {
         target: String,
         /// What happened.
         detail: String,
+        /// Nobody listens there, as far as can be seen: another login may change that.
+        refused: bool,
+    },
+    /// No probe can be made from this guest. Users may come in all the same.
+    #[error("the tunnel is up, and no probe of it could be made: {detail}")]
+    Unproven {
+        /// Why.
+        detail: String,
     },
     /// The probe met another machine.
     #[error("{target} leads to another machine, which says {banner:?}")]
@@ -148,6 +158,14 @@ pub enum Fault {
         proxy: String,
         /// How long.
         after: Duration,
+        /// Its kernel acknowledged our packets meanwhile.
+        acknowledged: bool,
+    },
+    /// Small packets pass, and full ones are lost without a word.
+    #[error("small packets reach {target}, and full ones are lost on the way")]
+    PathMtu {
+        /// What was dialled.
+        target: String,
     },
     /// The session ended from the other side.
     #[error("{proxy} ended the session: {detail}")]
@@ -205,14 +223,42 @@ impl Fault {
             | Self::PortHeld { .. }
             | Self::ForwardTimeout { .. }
             | Self::NotReachable { .. }
+            | Self::Unproven { .. }
             | Self::WrongGuest { .. }
             | Self::SshdDown { .. }
             | Self::KeepaliveLost { .. }
+            | Self::PathMtu { .. }
             | Self::ClosedByProxy { .. }
             | Self::AddressGone { .. }
             | Self::AttemptTimeout { .. }
             | Self::Stopped => Pace::Soon,
         }
+    }
+}
+
+impl Fault {
+    /// Whether a path that loses full packets without a word could be the reason: small packets
+    /// have passed, and then nothing more.
+    #[must_use]
+    pub fn may_be_full_packets(&self) -> bool {
+        matches!(
+            self,
+            Self::PathMtu { .. }
+                | Self::KexFailed { late: true, .. }
+                | Self::KeepaliveLost {
+                    acknowledged: true,
+                    ..
+                }
+        )
+    }
+
+    /// Whether a forward that fails its probes like this could be better after another login.
+    #[must_use]
+    pub fn may_pass_on_another_login(&self) -> bool {
+        matches!(
+            self,
+            Self::NotReachable { refused: true, .. } | Self::WrongGuest { .. }
+        )
     }
 }
 
@@ -232,9 +278,11 @@ impl Explain for Fault {
             Self::ForwardingDisabled { .. } => "forwarding-disabled",
             Self::ForwardTimeout { .. } => "forward-timeout",
             Self::NotReachable { .. } => "not-reachable",
+            Self::Unproven { .. } => "unproven",
             Self::WrongGuest { .. } => "wrong-guest",
             Self::SshdDown { .. } => "sshd-down",
             Self::KeepaliveLost { .. } => "keepalive-lost",
+            Self::PathMtu { .. } => "path-mtu",
             Self::ClosedByProxy { .. } => "closed-by-proxy",
             Self::AddressGone { .. } => "address-gone",
             Self::AttemptTimeout { .. } => "attempt-timeout",
@@ -290,16 +338,29 @@ impl Explain for Fault {
                  its permitlisten and permitopen are for another port, so should the document be."
             }
             Self::NotReachable { .. } => {
-                "Check GatewayPorts clientspecified on the proxy for a public bind, and the \
+                "Log in through that port from where users are. If that works, a firewall or a \
+                 router lets them in and not this guest, and nothing needs to be done. If not, \
+                 check GatewayPorts clientspecified on the proxy for a public bind, and the \
                  firewall in front of that port."
             }
+            Self::Unproven { .. } => {
+                "Nothing needs to be done while logins work. For a proof without a login, allow \
+                 the key to connect to its own port (permitopen in authorized_keys, and \
+                 AllowTcpForwarding yes)."
+            }
             Self::WrongGuest { .. } => {
-                "Two guests were given one port, or a clone kept its original's document: \
-                 allocate another port."
+                "If users come in through that port all the same, a box between this guest and the \
+                 proxy answers in its place, and nothing needs to be done. If not, two guests were \
+                 given one port, or a clone kept its original's document: allocate another port."
             }
             Self::SshdDown { .. } => "Start sshd in this guest: systemctl start ssh.",
             Self::KeepaliveLost { .. } | Self::ClosedByProxy { .. } => {
                 "It is dialled again; if this goes on, look into the proxy's sshd log."
+            }
+            Self::PathMtu { .. } => {
+                "The agent dials again with smaller packets. Users need a path that carries theirs: \
+                 let ICMP \"fragmentation needed\" and \"packet too big\" pass on the routers \
+                 between, or lower the MTU of this guest's interface to theirs."
             }
             Self::AddressGone { .. } => "It is dialled again from the address that there is now.",
             Self::Stopped => "Nothing needs to be done.",

@@ -13,6 +13,8 @@ use std::time::Duration;
 use socket2::Socket;
 use tracing::debug;
 
+use crate::host;
+
 /// How many are kept; more than one only if several proxies fall silent in turn.
 const KEPT: usize = 4;
 
@@ -22,26 +24,32 @@ pub(super) struct Ghosts(Arc<Mutex<Vec<Ghost>>>);
 
 impl Ghosts {
     /// Keeps a connection to `peer`; the oldest goes if there are too many.
-    pub(super) fn keep(&self, peer: IpAddr, socket: Socket) {
+    pub(super) fn keep(&self, local: IpAddr, peer: IpAddr, socket: Socket) {
         // The kernel would give it up by itself, without a word to the proxy.
         let _ = socket.set_tcp_user_timeout(Some(Duration::ZERO));
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT {
             kept.remove(0);
         }
-        kept.push(Ghost { peer, socket });
+        kept.push(Ghost {
+            local,
+            peer,
+            socket,
+        });
     }
 
-    /// There is a way to `peer` again: ends those that are there.
+    /// There is a way to `peer` again: ends those that are there. One whose address this guest
+    /// does not have now is kept until it has: no packet can leave from it meanwhile.
     pub(super) fn lay_to_rest(&self, peer: IpAddr) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|ghost| ghost.peer != peer);
+        kept.retain(|ghost| ghost.peer != peer || !host::has_address(ghost.local));
     }
 }
 
 /// Reset when it is dropped.
 #[derive(Debug)]
 struct Ghost {
+    local: IpAddr,
     peer: IpAddr,
     socket: Socket,
 }
@@ -68,7 +76,7 @@ mod tests {
         let (mut peer, _) = listener.accept().unwrap();
         let ghosts = Ghosts::default();
         let address = [127, 0, 0, 1].into();
-        ghosts.keep(address, ours.into());
+        ghosts.keep(address, address, ours.into());
         ghosts.lay_to_rest([127, 0, 0, 2].into());
         peer.set_read_timeout(Some(Duration::from_millis(20)))
             .unwrap();

@@ -10,18 +10,31 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::fault::Fault;
 use super::handler::Gate;
 use super::plan::Told;
+use super::tcp::Progress;
 use super::timing::Timing;
-use super::wire::Arrivals;
+use super::wire::{Arrivals, Vitals};
+
+/// Between the question and the first look at what the kernel knows, and between two looks.
+const FIRST_LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Segments that the kernel sends without an answer, each after twice the time of the one before,
+/// while a connection may still live: on a line with a long and unsteady round trip that takes
+/// longer than on others.
+const UNANSWERED: u32 = 1 + 2 + 4 + 8;
 
 /// Asks for a sign of life again and again; returns when none comes.
 ///
-/// A busy line answers late. It is dead only when nothing at all has arrived on it for as long as
-/// an answer may take, and the time between two questions besides: so long sshd may be busy with
-/// itself, wherever in that time it begins. One with a thousand uploads at once has been seen to
-/// take 8 s before it sends the first byte: it moves all that it has gathered with each packet.
+/// A busy line answers late, so the answer itself counts little. Bytes that arrive are life, and so
+/// are bytes of ours that the proxy's kernel acknowledges while others wait before the question.
+/// The proxy is dead only when there is neither for as long as an answer may take, and the time
+/// between two questions besides: sshd may be busy with itself that long, wherever in that time it
+/// begins. One with a thousand uploads at once has been seen to take 8 s before it sends the first
+/// byte: it moves all that it has gathered with each packet.
 pub(super) async fn watch(
     handle: Arc<Handle<Gate>>,
     arrivals: Arrivals,
+    vitals: Vitals,
     proxy: String,
     timing: Timing,
     tell: mpsc::Sender<Told>,
@@ -35,22 +48,92 @@ pub(super) async fn watch(
                 // A session that retires has nobody to tell it to.
                 let _ = tell.send(Told::RoundTrip(round_trip)).await;
             }
-            after = silence(&arrivals, sent, &timing) => return Fault::KeepaliveLost { proxy, after },
+            after = silence(&arrivals, || vitals.now(), sent, &timing) => {
+                return lost(vitals.now(), proxy, after);
+            }
         }
     }
 }
 
-/// Returns once nothing has arrived for the time in which something must; `sent` is when it was
-/// asked for. No answer can be missed before that, however long this machine itself stood still.
-async fn silence(arrivals: &Arrivals, sent: Instant, timing: &Timing) -> Duration {
+/// What a silence of so long is called.
+fn lost(progress: Option<Progress>, proxy: String, after: Duration) -> Fault {
+    let progress = progress.unwrap_or_default();
+    if progress.loses_full_packets() {
+        return Fault::PathMtu { target: proxy };
+    }
+    let acknowledged = progress.delivered && progress.is_acknowledging();
+    Fault::KeepaliveLost {
+        proxy,
+        after,
+        acknowledged,
+    }
+}
+
+/// Returns once there was no sign of life for the time in which one must come; `sent` is when it
+/// was asked for. No answer can be missed before that, however long this machine itself stood
+/// still.
+async fn silence(
+    arrivals: &Arrivals,
+    progress: impl Fn() -> Option<Progress>,
+    sent: Instant,
+    timing: &Timing,
+) -> Duration {
+    let mut acknowledged = progress().map(|progress| progress.acknowledged);
+    let mut moved = None;
+    let mut delivered = None;
+    let mut look = sent + FIRST_LOOK;
     loop {
+        sleep_until(look).await;
+        let now = Instant::now();
         let last = arrivals.last();
-        let silent = last + timing.keepalive + timing.keepalive_lost;
-        let dead = silent.max(sent + timing.keepalive_lost);
-        if dead <= Instant::now() {
+        let known = progress();
+        let longest = longest(known, timing);
+        let mut dead = (last + longest).max(sent + timing.keepalive_lost);
+        if let Some(known) = known {
+            if known.delivered {
+                let since = *delivered.get_or_insert(now);
+                dead = dead.max(since + timing.keepalive_lost);
+            } else {
+                // The question waits behind other bytes.
+                delivered = None;
+                if acknowledged.is_some_and(|before| before < known.acknowledged) {
+                    moved = Some(now);
+                }
+                dead = dead.max(moved.map_or(dead, |moved| moved + longest));
+            }
+            acknowledged = Some(known.acknowledged);
+        }
+        if dead <= now {
             return last.elapsed();
         }
-        sleep_until(dead).await;
+        look = (now + LOOK).min(dead);
+    }
+}
+
+/// The longest silence of a connection that lives.
+fn longest(progress: Option<Progress>, timing: &Timing) -> Duration {
+    let usual = timing.keepalive + timing.keepalive_lost;
+    let patience = progress.map_or(Duration::ZERO, |progress| progress.patience());
+    (patience * UNANSWERED).clamp(usual, timing.silence.max(usual))
+}
+
+/// Whether the connection still stands, as far as can be seen within `wake` on a line that answers
+/// at once: an answer to `ping`, or anything that arrives or that the proxy's kernel acknowledges.
+pub(super) async fn stands(
+    ping: impl Future<Output = bool>,
+    arrivals: Arrivals,
+    progress: impl Fn() -> Option<Progress>,
+    wake: Duration,
+) -> bool {
+    let asked = Instant::now();
+    let before = progress().unwrap_or_default();
+    let wait = wake.max(4 * before.patience());
+    tokio::select! {
+        answered = ping => answered,
+        () = sleep(wait) => {
+            let acknowledged = progress().unwrap_or_default().acknowledged;
+            arrivals.last() > asked || acknowledged > before.acknowledged
+        }
     }
 }
 
@@ -73,7 +156,7 @@ mod tests {
             arrivals.note();
             let last = Instant::now();
             sleep(asked_later * SECOND).await;
-            let after = silence(&arrivals, Instant::now(), &Timing::default()).await;
+            let after = silence(&arrivals, || None, Instant::now(), &Timing::default()).await;
             assert_eq!((last.elapsed(), after), (13 * SECOND, 13 * SECOND));
         }
     }
@@ -89,7 +172,7 @@ mod tests {
             Instant::now()
         };
         let timing = Timing::default();
-        let (last, _) = tokio::join!(others, silence(&arrivals, sent, &timing));
+        let (last, _) = tokio::join!(others, silence(&arrivals, || None, sent, &timing));
         assert_eq!(last.elapsed(), 13 * SECOND);
     }
 
@@ -98,7 +181,76 @@ mod tests {
         let arrivals = Arrivals::new();
         sleep(3600 * SECOND).await;
         let sent = Instant::now();
-        silence(&arrivals, sent, &Timing::default()).await;
+        silence(&arrivals, || None, sent, &Timing::default()).await;
         assert_eq!(sent.elapsed(), 8 * SECOND);
+    }
+
+    /// A transfer that fills the line: the kernel sends, and nothing arrives.
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_the_peer_acknowledges_are_a_sign_of_life_while_the_question_waits() {
+        let (arrivals, sent) = (Arrivals::new(), Instant::now());
+        let progress = || {
+            let seconds = sent.elapsed().as_secs().min(100);
+            Some(Progress {
+                acknowledged: seconds,
+                ..Progress::default()
+            })
+        };
+        silence(&arrivals, progress, sent, &Timing::default()).await;
+        let took = sent.elapsed();
+        assert!(took >= 112 * SECOND && took <= 115 * SECOND, "{took:?}");
+    }
+
+    /// Processes of the proxy that are stopped: its kernel takes the question all the same.
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_was_delivered_is_to_be_answered() {
+        let arrivals = Arrivals::new();
+        sleep(5 * SECOND).await;
+        let sent = Instant::now();
+        let progress = || {
+            Some(Progress {
+                acknowledged: u64::from(sent.elapsed() > SECOND / 100),
+                delivered: true,
+                ..Progress::default()
+            })
+        };
+        let after = silence(&arrivals, progress, sent, &Timing::default()).await;
+        assert!(after <= 14 * SECOND, "{after:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_with_a_long_round_trip_may_be_silent_for_as_long_as_with_ssh() {
+        for (round_trip, expected) in [(1, 13), (200, 13), (1100, 16), (3000, 20)] {
+            let (arrivals, sent) = (Arrivals::new(), Instant::now());
+            let progress = || {
+                Some(Progress {
+                    round_trip: (Duration::from_millis(round_trip), Duration::ZERO),
+                    ..Progress::default()
+                })
+            };
+            silence(&arrivals, progress, sent, &Timing::default()).await;
+            assert_eq!(sent.elapsed().as_secs(), expected, "{round_trip} ms");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_line_stands_though_it_answers_late() {
+        let never = std::future::pending::<bool>;
+        let start = Instant::now();
+        let moving = || {
+            Some(Progress {
+                acknowledged: u64::from(start.elapsed() > SECOND),
+                ..Progress::default()
+            })
+        };
+        assert!(stands(never(), Arrivals::new(), moving, 2 * SECOND).await);
+        assert!(!stands(never(), Arrivals::new(), || None, 2 * SECOND).await);
+        let arrivals = Arrivals::new();
+        let arrive = async {
+            sleep(SECOND).await;
+            arrivals.note();
+        };
+        let stands = stands(never(), arrivals.clone(), || None, 2 * SECOND);
+        assert!(tokio::join!(stands, arrive).0);
     }
 }

@@ -1,13 +1,13 @@
 //! The tunnel's state machine: pure, with the time as an argument.
 //!
 //! ```text
-//!            wanted                granted             answered, forbidden, partial
-//!   Idle ───────────> Opening ──────────────> Proving ─────────────────────────────> Up
-//!    ^                 │ ^  │ refused         ^ │ ^            two probes failed     │
-//!    │ nothing  ended, │ │  v         granted │ │ └─────────────────────────────────┘
-//!    │ wanted     late │ │ PortHeld ──────────┘ │ unproven for too long
-//!    │                 v │ due, nudge           v
-//!    └── Closing ───> Waiting <──────────── Closing
+//!            wanted                granted             probed, carried, 8 s over
+//!   Idle ───────────> Opening ──────────────> Proving ────────────────────────────> Up
+//!    ^                 │ ^  │ refused         ^                                      │
+//!    │ nothing  ended, │ │  v         granted │       unused, and another login could │
+//!    │ wanted     late │ │ PortHeld ──────────┘       come out better (after minutes) │
+//!    │                 v │ due, nudge                                                v
+//!    └── Closing ───> Waiting <─────────────────────────────────────────────────── Closing
 //! ```
 //!
 //! `ended` leads from every state with a session to the next proxy or, after the last, to
@@ -15,8 +15,12 @@
 //! There is a session in `Opening`, `PortHeld`, `Proving`, `Up` and `Closing`, and never more than
 //! one attempt at a time; every state but `Idle` has a deadline. Up on another proxy than the
 //! first, it scouts the first one from time to time, and switches once that is up as well.
+//!
+//! A probe is evidence, not a verdict: `Up` has a [`Proof`], which says how much is known. No end
+//! of a probe leads to `Closing`, and no session that is in use is ended for want of proof.
 
 mod answers;
+mod clock;
 mod ranks;
 mod state;
 
@@ -36,7 +40,11 @@ pub struct Machine {
     state: State,
     ranks: Ranks,
     attempt: u32,
+    /// Users have connections open on the session that there is.
+    in_use: bool,
     probes: Backoff,
+    /// Logins in the hope of a better forward, since the tunnel was last proven.
+    reopens: u32,
     random: fastrand::Rng,
 }
 
@@ -52,6 +60,8 @@ impl Machine {
             timing,
             state: State::Idle,
             attempt: 0,
+            in_use: false,
+            reopens: 0,
         }
     }
 
@@ -79,8 +89,11 @@ impl Machine {
             } => Some(or(retry_at, leave_at)),
             State::Proving { by, probe_at, .. } => Some(by.min(probe_at)),
             State::Up {
-                probe_at, scout_at, ..
-            } => Some(or(probe_at, scout_at)),
+                probe_at,
+                scout_at,
+                reopen_at,
+                ..
+            } => Some(or(or(probe_at, scout_at), reopen_at)),
             State::Waiting { until, .. } => Some(until),
         }
     }
@@ -91,16 +104,25 @@ impl Machine {
             Input::Wanted(proxies) => self.wanted(now, proxies),
             Input::Granted(port) => self.granted(now, port),
             Input::Refused { fault, shared } => self.refused(now, fault, shared),
-            Input::Probed(probe) => self.probed(now, probe),
+            Input::Probed(probe) => {
+                self.probed(now, probe);
+                None
+            }
+            Input::InUse(in_use) => {
+                self.in_use = in_use;
+                None
+            }
             Input::Ended(fault) => self.ended(now, fault),
             Input::Scouted(result) => self.scouted(now, result),
             Input::Nudge => self.nudge(now),
+            Input::Woken => self.woken(now),
             Input::Tick => self.tick(now),
         }
     }
 
     fn wanted(&mut self, now: Instant, proxies: usize) -> Option<Order> {
         self.ranks = Ranks::new(proxies, &self.timing, &mut self.random);
+        self.reopens = 0;
         let next = if proxies == 0 {
             Next::Rest
         } else {
@@ -119,88 +141,8 @@ impl Machine {
         }
     }
 
-    fn nudge(&mut self, now: Instant) -> Option<Order> {
-        match &mut self.state {
-            State::Waiting { .. } => {
-                self.ranks.reset();
-                self.open(now, 0)
-            }
-            State::PortHeld { fault, .. } if fault.pace() == Pace::Slow => {
-                self.close(now, Next::Reopen)
-            }
-            State::PortHeld { since, .. } => {
-                let since = *since;
-                self.ask(now, since)
-            }
-            State::Up {
-                probe_at,
-                scout_at: Some(_),
-                ..
-            } => {
-                *probe_at = now;
-                self.ranks.reset();
-                self.scout(now)
-            }
-            State::Proving { .. } | State::Up { .. } => Some(Order::Probe),
-            State::Idle | State::Opening { .. } | State::Closing { .. } => None,
-        }
-    }
-
-    fn tick(&mut self, now: Instant) -> Option<Order> {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
-            return None;
-        }
-        match &mut self.state {
-            State::Idle => None,
-            State::Opening { proxy, .. } => {
-                let proxy = *proxy;
-                let after = self.timing.attempt;
-                let fault = Fault::AttemptTimeout { after };
-                self.close(now, Next::Retry { proxy, fault })
-            }
-            State::PortHeld {
-                leave_at: Some(leave_at),
-                proxy,
-                fault,
-                ..
-            } if now >= *leave_at => {
-                let (proxy, fault) = (*proxy, fault.clone());
-                self.close(now, Next::Retry { proxy, fault })
-            }
-            State::PortHeld { since, .. } => {
-                let since = *since;
-                self.ask(now, since)
-            }
-            State::Proving {
-                by, fault, proxy, ..
-            } if now >= *by => {
-                let after = self.timing.prove;
-                let proxy = *proxy;
-                let fault = fault.take().unwrap_or(Fault::AttemptTimeout { after });
-                self.close(now, Next::Retry { proxy, fault })
-            }
-            State::Proving { probe_at, .. } => {
-                *probe_at = now + self.timing.probe_deadline;
-                Some(Order::Probe)
-            }
-            State::Up { probe_at, .. } if now >= *probe_at => {
-                *probe_at = now + self.timing.probe;
-                Some(Order::Probe)
-            }
-            State::Up { .. } => self.scout(now),
-            State::Waiting { fault, .. } => match self.ranks.next(now, 0) {
-                Some(proxy) => self.open(now, proxy),
-                None => {
-                    let fault = fault.clone();
-                    let until = self.ranks.another_round(now);
-                    self.wait(now, until, fault)
-                }
-            },
-            State::Closing { .. } => self.ended(now, Fault::Stopped),
-        }
-    }
-
     fn open(&mut self, now: Instant, proxy: usize) -> Option<Order> {
+        self.in_use = false;
         self.attempt = self.attempt.saturating_add(1);
         self.state = State::Opening {
             since: now,
@@ -210,7 +152,7 @@ impl Machine {
         Some(Order::Open(proxy))
     }
 
-    fn ask(&mut self, now: Instant, since: Instant) -> Option<Order> {
+    pub(super) fn ask(&mut self, now: Instant, since: Instant) -> Option<Order> {
         let again = self.ask_again(now, since);
         if let State::PortHeld { retry_at, .. } = &mut self.state {
             *retry_at = again;
@@ -218,7 +160,7 @@ impl Machine {
         Some(Order::Request)
     }
 
-    fn scout(&mut self, now: Instant) -> Option<Order> {
+    pub(super) fn scout(&mut self, now: Instant) -> Option<Order> {
         // Its answer sets it anew; this is for an answer that never comes.
         if let State::Up { scout_at, .. } = &mut self.state {
             *scout_at = Some(now + 2 * self.timing.attempt);

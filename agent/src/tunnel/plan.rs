@@ -26,6 +26,9 @@ pub(super) struct Plan {
     pub(super) again: Arc<Notify>,
     /// The port was ours since it was asked for first: who has it may be a ghost of this guest.
     pub(super) ours: bool,
+    /// The largest segment of TCP that passes to this proxy, in bytes, if that is known to be
+    /// small.
+    pub(super) segment: Option<u32>,
     /// Connections to reset when there is a way out again.
     pub(super) ghosts: Ghosts,
     /// Where open channels are counted.
@@ -41,7 +44,7 @@ pub(super) enum Ask {
     Probe,
     /// To end if this guest no longer has the session's address.
     CheckAddress,
-    /// To end if the proxy does not answer soon.
+    /// To end if the proxy shows no sign of life soon.
     CheckPeer,
     /// To take no more connections, and to end with the last one that is open.
     Retire,
@@ -51,8 +54,13 @@ pub(super) enum Ask {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Told {
     Granted(u16),
-    Refused { fault: Fault, shared: bool },
+    Refused {
+        fault: Fault,
+        shared: bool,
+    },
     Probed(Probe),
+    /// Whether users have connections open.
+    InUse(bool),
     Forwards(Vec<model::Forward>),
     RoundTrip(Option<f64>),
 }

@@ -1,19 +1,19 @@
 //! The probe: proves that the port on the proxy leads to this guest, and to its sshd.
 //!
-//! ```text
-//!  probe ── connects to the port on the proxy, says "vmagent-probe NONCE"
-//!     │                       │
-//!     │           the proxy opens a channel to us
-//!     │                       │
-//!     └── reads <── "vmagent-proof NONCE ok SSH-2.0-OpenSSH_10.0" <── the agent, having read
-//!                                                                     sshd's banner itself
-//! ```
+//! It connects to the port the way users do, over the network to a public bind and through the
+//! session to any other, and says a nonce that only the holder of the session can know
+//! ([`exchange`]). Incoming channels compare their first bytes with it ([`desk`]). The connection
+//! never reaches sshd, so that it costs the address that it seems to come from no penalty.
 //!
-//! Only who holds the session can know the nonce. The connection never reaches sshd, so that it
-//! costs the address that it seems to come from no penalty; sshd's banner is read from the
-//! agent's own address.
+//! A probe is evidence, not a verdict: a firewall, a router or a middlebox can stop it on a way
+//! that users take. So where the way from outside fails, the port is tried from inside the proxy,
+//! and the result says how much is known.
 
-use std::fmt;
+mod desk;
+mod exchange;
+mod judge;
+mod routes;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -21,232 +21,219 @@ use std::sync::Arc;
 use russh::client::Handle;
 use russh::{ChannelMsg, ChannelOpenFailure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use super::fault::Fault;
 use super::handler::Gate;
 use super::machine::Probe;
+use super::tcp;
 use super::timing::Timing;
+use exchange::{Exchange, Nonce, Step, Verdict};
+use judge::{Doubt, Met, judge, unconnected};
 
-/// Longer than any answer: a banner has at most 255 bytes (RFC 4253, 4.2).
-const ANSWER: usize = 512;
-
-/// What only this agent knows, for the time of one probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Nonce(u128);
-
-impl fmt::Display for Nonce {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
-
-/// The probe that is under way, where incoming channels can see it.
-#[derive(Debug, Clone)]
-pub(super) struct Desk(Arc<watch::Sender<Option<Nonce>>>);
-
-impl Desk {
-    pub(super) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(None)))
-    }
-
-    /// The nonce of the probe that is under way.
-    pub(super) fn expected(&self) -> Option<Nonce> {
-        *self.0.borrow()
-    }
-}
-
-impl Nonce {
-    /// Whether these first bytes of a connection are the probe's.
-    pub(super) fn opens(self, bytes: &[u8]) -> bool {
-        bytes == greeting(self).as_bytes()
-    }
-
-    /// What the probe waits for. `sshd` is sshd's banner, or why there is none.
-    pub(super) fn answer(self, sshd: &Result<String, String>) -> String {
-        match sshd {
-            Ok(banner) => format!("vmagent-proof {self} ok {banner}\r\n"),
-            Err(why) => format!("vmagent-proof {self} down {why}\r\n"),
-        }
-    }
-}
-
-fn greeting(nonce: Nonce) -> String {
-    format!("vmagent-probe {nonce}\r\n")
-}
+pub(super) use desk::{Desk, Expected};
+pub(super) use exchange::{Nonce as ProbeNonce, PADDING};
+pub(super) use routes::{Reach, inside, reach, wants_other_family};
 
 /// What a probe needs to know of its session.
 pub(super) struct Probing {
     pub(super) handle: Arc<Handle<Gate>>,
     pub(super) desk: Desk,
-    /// The proxy's address.
+    /// The proxy's name, and its address.
+    pub(super) host: String,
     pub(super) peer: IpAddr,
+    /// The largest segment of TCP that passes to the proxy, if that is known to be small.
+    pub(super) segment: Option<u32>,
     /// The forward's bind address, as it was requested.
     pub(super) bind: String,
     /// The forward's port.
     pub(super) port: u16,
+    /// Whether full packets are tried as well. In a path that drops them they end the session, so
+    /// only where nobody uses it.
+    pub(super) padded: bool,
     /// Where sshd is expected in this guest.
     pub(super) sshd: SocketAddr,
     pub(super) timing: Timing,
 }
 
-/// How the port is dialled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Route {
-    /// As a user outside would: over the network.
-    Outside(IpAddr),
-    /// As a user of `ssh -J` would: from inside the proxy.
-    Inside(String),
-}
-
-/// The way that users take to a forward on `bind`, on the proxy at `peer`.
-pub(super) fn route(bind: &str, peer: IpAddr) -> Route {
-    match (bind, bind.parse::<IpAddr>()) {
-        ("" | "*", _) => Route::Outside(peer),
-        (_, Ok(address)) if address.is_unspecified() => Route::Outside(peer),
-        (_, Ok(address)) if !address.is_loopback() => Route::Outside(address),
-        // A name means something on the proxy only.
-        (name, _) => Route::Inside(name.to_owned()),
-    }
-}
-
 impl Probing {
-    /// Runs one probe; takes two deadlines at most.
+    /// Runs one probe. It takes the deadlines of a dial and of an exchange for each of at most
+    /// three addresses, and once more from inside.
     pub(super) async fn run(self) -> Probe {
-        let mut secret = [0; 16];
-        if let Err(error) = getrandom::fill(&mut secret) {
-            let target = self.bind.clone();
-            return Probe::Failed(Fault::NotReachable {
-                target,
-                detail: error.to_string(),
-            });
-        }
-        let nonce = Nonce(u128::from_ne_bytes(secret));
-        self.desk.0.send_replace(Some(nonce));
-        let result = match route(&self.bind, self.peer) {
-            Route::Outside(address) => self.outside(address, nonce).await,
-            Route::Inside(host) => self.inside(&host, nonce).await,
+        let nonce = match Nonce::random() {
+            Ok(nonce) => nonce,
+            Err(error) => {
+                let detail = error.to_string();
+                return Probe::Untried(Fault::Unproven { detail });
+            }
         };
-        self.desk.0.send_replace(None);
-        result
+        self.desk.begin(nonce);
+        let others = self.other_addresses().await;
+        let probe = match reach(&self.bind, self.peer, &others) {
+            Reach::Proxy => judge(self.target(), None, self.inside(nonce).await),
+            Reach::Everybody(addresses) => match self.outside(&addresses, nonce).await {
+                Ok(()) => Probe::Answered,
+                Err(Doubt::Other(fault @ (Fault::SshdDown { .. } | Fault::PathMtu { .. }))) => {
+                    Probe::Failed(fault)
+                }
+                Err(doubt) => judge(self.target(), Some(doubt), self.inside(nonce).await),
+            },
+        };
+        self.desk.end();
+        probe
     }
 
-    async fn outside(&self, address: IpAddr, nonce: Nonce) -> Probe {
-        let target = SocketAddr::new(address, self.port);
-        let unreachable = |detail: &io::Error| Fault::NotReachable {
-            target: target.to_string(),
-            detail: detail.to_string(),
+    fn target(&self) -> String {
+        let bind = if self.bind.is_empty() {
+            "*"
+        } else {
+            &self.bind
         };
-        let stream = timeout(self.timing.probe_deadline, TcpStream::connect(target)).await;
-        match stream
-            .map_err(io::Error::from)
-            .and_then(|connected| connected)
-        {
-            Ok(mut stream) => {
-                let answer = timeout(self.timing.probe_deadline, ask(&mut stream, nonce)).await;
-                match answer.map_err(io::Error::from).and_then(|answer| answer) {
-                    Ok(answer) => self.judge(&target.to_string(), nonce, &answer),
-                    Err(error) => Probe::Failed(unreachable(&error)),
-                }
+        format!("port {} on {bind}", self.port)
+    }
+
+    /// All addresses of the proxy's name, where the forward listens on another family than the one
+    /// that the session goes over.
+    async fn other_addresses(&self) -> Vec<IpAddr> {
+        if !wants_other_family(&self.bind, self.peer) {
+            return Vec::new();
+        }
+        let found = timeout(
+            self.timing.probe_deadline,
+            lookup_host((self.host.as_str(), self.port)),
+        );
+        match found.await {
+            Ok(Ok(addresses)) => addresses.map(|address| address.ip()).collect(),
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        }
+    }
+
+    /// From outside, at the first address that answers; else what says most.
+    async fn outside(&self, addresses: &[IpAddr], nonce: Nonce) -> Result<(), Doubt> {
+        let mut met = Doubt::NoWay(format!(
+            "{} has no address of the family that {} listens on",
+            self.host,
+            self.target()
+        ));
+        for address in addresses {
+            let fits = !wants_other_family(&self.bind, *address);
+            let next = self.outside_at(SocketAddr::new(*address, self.port), nonce);
+            match next.await {
+                Ok(()) => return Ok(()),
+                // Only NAT64 makes an address of the wrong family lead there.
+                Err(_) if !fits => {}
+                Err(Doubt::NoWay(_)) if !matches!(met, Doubt::NoWay(_)) => {}
+                Err(other) => met = other,
             }
-            // Somebody is there and nobody listens: users meet the same.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                Probe::Failed(unreachable(&error))
+        }
+        Err(met)
+    }
+
+    async fn outside_at(&self, target: SocketAddr, nonce: Nonce) -> Result<(), Doubt> {
+        let dialled = timeout(
+            self.timing.probe_deadline,
+            tcp::connect(target, self.segment),
+        );
+        let mut stream = match dialled.await.map_err(io::Error::from).flatten() {
+            Ok(stream) => stream,
+            Err(error) => return Err(unconnected(target, &error)),
+        };
+        let mut exchange = Exchange::new(nonce, self.padded);
+        self.desk.sent();
+        let talk = talk(&mut stream, nonce, &mut exchange);
+        // What was heard until then counts, however it ended.
+        let _ = timeout(self.timing.probe_exchange, talk).await;
+        self.weigh(&target.to_string(), &exchange)
+    }
+
+    /// From inside the proxy, as a user of `ssh -J` would.
+    async fn inside(&self, nonce: Nonce) -> Met {
+        let host = inside(&self.bind);
+        let target = format!("{host}:{} from inside the proxy", self.port);
+        let mut exchange = Exchange::new(nonce, self.padded);
+        let talk = self.talk_inside(host, nonce, &mut exchange);
+        match timeout(self.timing.probe_exchange, talk).await {
+            Ok(Err(russh::Error::ChannelOpenFailure(
+                ChannelOpenFailure::AdministrativelyProhibited,
+            ))) => Met::Forbidden,
+            Ok(Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed))) => {
+                Met::Doubt(Doubt::Refused("the proxy itself can't connect".to_owned()))
             }
-            // Perhaps only this guest may not dial that port. See whether it leads here at all.
-            Err(error) => match self.inside("127.0.0.1", nonce).await {
-                Probe::Answered => Probe::Partial(unreachable(&error)),
-                Probe::Forbidden | Probe::Partial(_) | Probe::Failed(_) => {
-                    Probe::Failed(unreachable(&error))
-                }
+            Ok(Ok(()) | Err(_)) | Err(_) => match self.weigh(&target, &exchange) {
+                Ok(()) => Met::Answered,
+                Err(doubt) => Met::Doubt(doubt),
             },
         }
     }
 
-    async fn inside(&self, host: &str, nonce: Nonce) -> Probe {
-        let target = format!("{host}:{} from inside the proxy", self.port);
-        let failed = |detail: String| {
-            Probe::Failed(Fault::NotReachable {
-                target: target.clone(),
-                detail,
-            })
-        };
-        match timeout(self.timing.probe_deadline, self.ask_inside(host, nonce)).await {
-            Ok(Ok(answer)) => self.judge(&target, nonce, &answer),
-            Ok(Err(russh::Error::ChannelOpenFailure(
-                ChannelOpenFailure::AdministrativelyProhibited,
-            ))) => Probe::Forbidden,
-            Ok(Err(error)) => failed(error.to_string()),
-            Err(error) => failed(error.to_string()),
-        }
-    }
-
-    async fn ask_inside(&self, host: &str, nonce: Nonce) -> Result<Vec<u8>, russh::Error> {
+    async fn talk_inside(
+        &self,
+        host: &str,
+        nonce: Nonce,
+        exchange: &mut Exchange,
+    ) -> Result<(), russh::Error> {
         let port = u32::from(self.port);
-        let mut channel = self
+        let opened = self
             .handle
-            .channel_open_direct_tcpip(host, port, "127.0.0.1", 0)
-            .await?;
-        channel.data(greeting(nonce).as_bytes()).await?;
-        let mut answer = Vec::new();
+            .channel_open_direct_tcpip(host, port, "127.0.0.1", 0);
+        let mut channel = opened.await?;
+        self.desk.sent();
+        channel.data(nonce.greeting().as_bytes()).await?;
         let mut done = false;
         // To the end: the library leaks a channel that we close before the peer does.
         while let Some(message) = channel.wait().await {
-            if matches!(message, ChannelMsg::Close) {
-                break;
-            }
-            if let (ChannelMsg::Data { data }, false) = (message, done) {
-                answer.extend_from_slice(&data);
-            }
-            if !done && complete(&answer) {
-                done = true;
-                channel.eof().await?;
+            match message {
+                ChannelMsg::Data { data } if !done => match exchange.take(&data) {
+                    Step::Read => {}
+                    Step::Send(bytes) => channel.data(&bytes[..]).await?,
+                    Step::Done => {
+                        done = true;
+                        channel.eof().await?;
+                    }
+                },
+                ChannelMsg::Close => break,
+                _ => {}
             }
         }
-        Ok(answer)
+        Ok(())
     }
 
-    fn judge(&self, target: &str, nonce: Nonce, answer: &[u8]) -> Probe {
-        let text = String::from_utf8_lossy(answer);
-        let line = text.lines().next().unwrap_or_default();
-        let proof = format!("vmagent-proof {nonce} ");
-        match line
-            .strip_prefix(&proof)
-            .and_then(|rest| rest.split_once(' '))
-        {
-            Some(("ok", _)) => Probe::Answered,
-            Some((_, why)) => Probe::Failed(Fault::SshdDown {
-                address: self.sshd.to_string(),
-                detail: why.to_owned(),
-            }),
-            None if line.is_empty() => Probe::Failed(Fault::NotReachable {
-                target: target.to_owned(),
-                detail: "the connection was closed without a word".to_owned(),
-            }),
-            None => Probe::Failed(Fault::WrongGuest {
-                target: target.to_owned(),
-                banner: line.chars().take(80).collect(),
-            }),
-        }
+    fn weigh(&self, target: &str, exchange: &Exchange) -> Result<(), Doubt> {
+        let verdict = match exchange.verdict() {
+            // sshd's banner came first, and the channel that it came through has said nothing
+            // here yet: most likely it is this one, behind other traffic.
+            Verdict::Other(_) | Verdict::Silent if self.desk.silence() => {
+                return Err(Doubt::Other(Fault::NotReachable {
+                    target: target.to_owned(),
+                    detail: "a connection arrived here, and the probe's bytes did not in time"
+                        .to_owned(),
+                    refused: false,
+                }));
+            }
+            verdict => verdict,
+        };
+        verdict
+            .fault(target, &self.sshd.to_string())
+            .map_err(Doubt::Other)
     }
 }
 
-async fn ask(stream: &mut TcpStream, nonce: Nonce) -> io::Result<Vec<u8>> {
+async fn talk(stream: &mut TcpStream, nonce: Nonce, exchange: &mut Exchange) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.write_all(greeting(nonce).as_bytes()).await?;
-    let mut answer = Vec::new();
-    while !complete(&answer) {
-        if stream.read_buf(&mut answer).await? == 0 {
-            break;
+    stream.write_all(nonce.greeting().as_bytes()).await?;
+    let mut buffer = [0; 2048];
+    loop {
+        let length = stream.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        match exchange.take(buffer.get(..length).unwrap_or_default()) {
+            Step::Read => {}
+            Step::Send(bytes) => stream.write_all(&bytes).await?,
+            Step::Done => return Ok(()),
         }
     }
-    Ok(answer)
-}
-
-fn complete(answer: &[u8]) -> bool {
-    answer.contains(&b'\n') || answer.len() >= ANSWER
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::fault::Fault;
 use super::handler::Gate;
-use super::probe::{Route, route};
+use super::probe::{Reach, inside as inside_host, reach, wants_other_family};
 use super::timing::Timing;
 use crate::metadata::document::RemoteForward;
 
@@ -40,10 +40,7 @@ pub(super) async fn explain(
     at: RemoteForward,
     timing: &Timing,
 ) -> Fault {
-    let (inside, outside) = tokio::join!(
-        inside(handle, &at, timing),
-        outside(route(&at.bind, peer), at.port, timing)
-    );
+    let (inside, outside) = tokio::join!(inside(handle, &at, timing), outside(&at, peer, timing));
     judge(inside, outside, proxy, at)
 }
 
@@ -67,12 +64,7 @@ fn judge(inside: Met, outside: Met, proxy: String, at: RemoteForward) -> Fault {
 
 /// From inside the proxy. The connection is ended before a byte has gone through it.
 async fn inside(handle: &Handle<Gate>, at: &RemoteForward, timing: &Timing) -> Met {
-    let host = match at.bind.parse::<IpAddr>() {
-        Ok(IpAddr::V6(address)) if address.is_unspecified() => "::1",
-        Ok(address) if !address.is_unspecified() => &at.bind,
-        Err(_) if !matches!(at.bind.as_str(), "" | "*") => &at.bind,
-        Ok(_) | Err(_) => "127.0.0.1",
-    };
+    let host = inside_host(&at.bind);
     let opened = handle.channel_open_direct_tcpip(host, u32::from(at.port), "127.0.0.1", 0);
     match timeout(timing.probe_deadline, opened).await {
         Ok(Ok(mut channel)) => {
@@ -91,12 +83,19 @@ async fn inside(handle: &Handle<Gate>, at: &RemoteForward, timing: &Timing) -> M
     }
 }
 
-/// From outside, as users would; a bind that only the proxy can dial says nothing.
-async fn outside(route: Route, port: u16, timing: &Timing) -> Met {
-    let Route::Outside(address) = route else {
+/// From outside, as users would. A bind that only the proxy can dial says nothing, nor does one of
+/// another family than the address at which the proxy is known.
+async fn outside(at: &RemoteForward, peer: IpAddr, timing: &Timing) -> Met {
+    let Reach::Everybody(addresses) = reach(&at.bind, peer, &[]) else {
         return Met::Unknown;
     };
-    let dialled = TcpStream::connect(SocketAddr::new(address, port));
+    let Some(address) = addresses
+        .into_iter()
+        .find(|address| !wants_other_family(&at.bind, *address))
+    else {
+        return Met::Unknown;
+    };
+    let dialled = TcpStream::connect(SocketAddr::new(address, at.port));
     match timeout(timing.probe_deadline, dialled).await {
         Ok(Ok(_)) => Met::Somebody,
         Ok(Err(error)) if error.kind() == ConnectionRefused => Met::Nobody,

@@ -5,7 +5,7 @@ use tokio::time::timeout;
 
 use super::fault::Fault;
 use super::live::{Live, open};
-use super::machine::Proof;
+use super::machine::{Probe, Proof};
 use super::plan::{Ask, Plan, Told};
 use crate::status::model;
 
@@ -43,9 +43,10 @@ async fn settle(live: &mut Live) -> Result<(u16, Proof, Vec<model::Forward>), Fa
                 live.ask(Ask::Probe);
             }
             Some(Told::Refused { fault, .. }) => return Err(fault),
-            Some(Told::Probed(probe)) => return Ok((granted, probe.proof()?, forwards)),
+            Some(Told::Probed(Probe::Failed(fault))) => return Err(fault),
+            Some(Told::Probed(probe)) => return Ok((granted, probe.proof(), forwards)),
             Some(Told::Forwards(list)) => forwards = list,
-            Some(Told::RoundTrip(_)) => {}
+            Some(Told::RoundTrip(_) | Told::InUse(_)) => {}
             None => return Err(live.end().await),
         }
     }

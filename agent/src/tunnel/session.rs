@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::channels::Channels;
 use super::connect::{Connection, connect};
+use super::evidence::{Evidence, Traffic};
 use super::fault::Fault;
 use super::handler::Gate;
 use super::keepalive;
@@ -59,7 +60,14 @@ pub(super) async fn run(
 
 /// Connects and logs in.
 async fn open(plan: &Plan) -> Result<Connection, Fault> {
-    let connection = connect(&plan.proxy, &plan.ghosts, &plan.again, &plan.timing).await?;
+    let connection = connect(
+        &plan.proxy,
+        plan.segment,
+        &plan.ghosts,
+        &plan.again,
+        &plan.timing,
+    )
+    .await?;
     log_in(connection, &plan.proxy, &plan.spec.login, &plan.timing).await
 }
 
@@ -71,13 +79,18 @@ struct Session {
     incoming: mpsc::Receiver<super::handler::Incoming>,
     ended: mpsc::Receiver<Fault>,
     desk: Desk,
+    evidence: Evidence,
     channels: Channels,
     services: Services,
     jobs: JoinSet<Done>,
     requesting: bool,
     probing: bool,
     retiring: bool,
+    /// As the driver knows it.
+    in_use: bool,
     since: Instant,
+    /// When a probe was last asked for.
+    asked: Instant,
     /// The port of the forward to sshd, once it is granted.
     port: Option<u16>,
     /// How that was refused first; the reason stays the same for the life of a session.
@@ -92,14 +105,10 @@ impl Session {
             incoming,
             ended,
         } = connection;
-        let desk = Desk::new();
+        let (desk, evidence) = (Desk::default(), Evidence::default());
+        let now = Instant::now();
         Self {
-            channels: Channels::new(
-                plan.dialer.clone(),
-                plan.sshd,
-                desk.clone(),
-                plan.slice.clone(),
-            ),
+            channels: Channels::new(&plan, desk.clone(), line.outbox(), evidence.clone()),
             services: Services::new(plan.spec.forwards.clone(), plan.timing.clone()),
             plan,
             tell,
@@ -108,11 +117,14 @@ impl Session {
             incoming,
             ended,
             desk,
+            evidence,
             jobs: JoinSet::new(),
             requesting: false,
             probing: false,
             retiring: false,
-            since: Instant::now(),
+            in_use: false,
+            since: now,
+            asked: now,
             port: None,
             refusal: None,
         }
@@ -125,19 +137,25 @@ impl Session {
         let mut silent = pin!(keepalive::watch(
             Arc::clone(&self.handle),
             self.line.arrivals(),
+            self.line.vitals(),
             self.plan.proxy.to_string(),
             self.plan.timing.clone(),
             self.tell.clone(),
         ));
         loop {
             let ended = tokio::select! {
-                Some(ask) = asks.recv() => self.obey(ask),
+                Some(ask) = asks.recv() => self.obey(ask).await,
                 Some(Ok(done)) = self.jobs.join_next() => self.done(done).await,
                 Some(incoming) = self.incoming.recv() => {
                     self.channels.open(incoming);
                     Ok(())
                 }
                 () = self.channels.reap() => Ok(()),
+                () = self.evidence.came() => {
+                    // The driver is gone only when this task is about to be as well.
+                    let _ = self.tell.send(Told::Probed(Probe::Carried)).await;
+                    Ok(())
+                }
                 () = at(self.services.deadline()) => {
                     self.request_due();
                     Ok(())
@@ -147,10 +165,17 @@ impl Session {
                 () = stop.cancelled() => return self.close().await,
             };
             if let Err(fault) = ended {
-                if let Fault::KeepaliveLost { .. } | Fault::AddressGone { .. } = fault {
+                if let Fault::KeepaliveLost { .. }
+                | Fault::PathMtu { .. }
+                | Fault::AddressGone { .. } = fault
+                {
                     self.line.haunt(&self.plan.ghosts);
                 }
                 return fault;
+            }
+            if self.in_use == self.channels.is_idle() {
+                self.in_use = !self.in_use;
+                let _ = self.tell.send(Told::InUse(self.in_use)).await;
             }
             if self.retiring && self.jobs.is_empty() && self.channels.is_idle() {
                 return self.close().await;
@@ -158,22 +183,25 @@ impl Session {
         }
     }
 
-    fn obey(&mut self, ask: Ask) -> Result<(), Fault> {
+    async fn obey(&mut self, ask: Ask) -> Result<(), Fault> {
         match ask {
             Ask::Request => self.request(),
-            Ask::Probe => self.probe(),
+            Ask::Probe => self.probe().await,
             Ask::CheckAddress if !host::has_address(self.line.local()) => {
                 return Err(Fault::AddressGone {
                     proxy: self.plan.proxy.to_string(),
                     address: self.line.local(),
                 });
             }
-            Ask::CheckAddress => {}
+            // An address that a stale session is bound to may be back.
+            Ask::CheckAddress => self.plan.ghosts.lay_to_rest(self.line.peer()),
             Ask::CheckPeer => {
-                let (handle, within) = (Arc::clone(&self.handle), self.plan.timing.wake);
+                let (handle, wake) = (Arc::clone(&self.handle), self.plan.timing.wake);
+                let (arrivals, vitals) = (self.line.arrivals(), self.line.vitals());
                 self.jobs.spawn(async move {
-                    let answer = timeout(within, handle.send_ping()).await;
-                    Done::Alive(matches!(answer, Ok(Ok(()))))
+                    let ping = async { handle.send_ping().await.is_ok() };
+                    let stands = keepalive::stands(ping, arrivals, || vitals.now(), wake);
+                    Done::Alive(stands.await)
                 });
             }
             Ask::Retire => {
@@ -188,17 +216,30 @@ impl Session {
         Ok(())
     }
 
-    fn probe(&mut self) {
+    /// Probes, where there is a need: a user's traffic proves more, and would hold the probe up.
+    async fn probe(&mut self) {
         let Some(port) = self.port else { return };
+        let since = std::mem::replace(&mut self.asked, Instant::now());
+        match self.evidence.since(since) {
+            Traffic::Proof => {
+                let _ = self.tell.send(Told::Probed(Probe::Carried)).await;
+                return;
+            }
+            Traffic::Busy => return,
+            Traffic::None => self.evidence.want(),
+        }
         if std::mem::replace(&mut self.probing, true) {
             return;
         }
         let probing = Probing {
             handle: Arc::clone(&self.handle),
             desk: self.desk.clone(),
+            host: self.plan.proxy.host.clone(),
             peer: self.line.peer(),
+            segment: self.plan.segment,
             bind: self.plan.spec.forward.bind.clone(),
             port,
+            padded: self.channels.is_idle(),
             sshd: self.plan.sshd,
             timing: self.plan.timing.clone(),
         };
@@ -230,6 +271,7 @@ impl Session {
                 return Err(Fault::KeepaliveLost {
                     proxy: self.plan.proxy.to_string(),
                     after: self.plan.timing.wake,
+                    acknowledged: false,
                 });
             }
         };

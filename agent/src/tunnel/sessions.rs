@@ -1,7 +1,7 @@
 //! The sessions that there are: the one that carries the tunnel, the one that is being scouted,
 //! and those that end with their last connection.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -13,6 +13,7 @@ use super::live::{Live, open};
 use super::machine::Input;
 use super::plan::{Ask, Plan, Told};
 use super::scout::{self, Candidate};
+use super::tcp::SMALL_SEGMENTS;
 use crate::news::News;
 use crate::status::model;
 
@@ -33,6 +34,9 @@ pub(super) struct Sessions {
     ghosts: Ghosts,
     /// The proxies on which the port was ours, since something else was wanted last.
     ours: BTreeSet<usize>,
+    /// How far down [`SMALL_SEGMENTS`] the sessions with a proxy are, where full packets may be
+    /// lost on the way to it.
+    segments: BTreeMap<usize, usize>,
 }
 
 impl Drop for Sessions {
@@ -70,6 +74,26 @@ impl Sessions {
     /// Something else is wanted.
     pub(super) fn disown(&mut self) {
         self.ours.clear();
+        self.segments.clear();
+    }
+
+    /// A session with this proxy ended like this. Where full packets may be what the path loses,
+    /// the next one tries smaller ones; after the smallest, full ones again.
+    pub(super) fn suspect(&mut self, proxy: usize, fault: &Fault) {
+        if fault.may_be_full_packets() {
+            let step = self.segments.get(&proxy).map_or(0, |step| step + 1);
+            if step < SMALL_SEGMENTS.len() {
+                self.segments.insert(proxy, step);
+            } else {
+                self.segments.remove(&proxy);
+            }
+        }
+    }
+
+    /// The largest segment for a session with this proxy, in bytes; none, where it need not be
+    /// small.
+    pub(super) fn segment(&self, proxy: usize) -> Option<u32> {
+        SMALL_SEGMENTS.get(*self.segments.get(&proxy)?).copied()
     }
 
     /// Whether the port was ours on this proxy.

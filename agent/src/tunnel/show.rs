@@ -21,9 +21,11 @@ pub(super) fn met(before: &State, input: &Input) -> Option<(usize, Fault)> {
         | Input::Probed(Probe::Failed(fault) | Probe::Partial(fault)) => fault,
         Input::Wanted(_)
         | Input::Granted(_)
-        | Input::Probed(Probe::Answered | Probe::Forbidden)
+        | Input::Probed(Probe::Answered | Probe::Carried | Probe::Untried(_))
+        | Input::InUse(_)
         | Input::Scouted(Ok(_))
         | Input::Nudge
+        | Input::Woken
         | Input::Tick => return None,
     };
     Some((before.proxy()?, fault.clone()))
@@ -50,6 +52,17 @@ pub(super) fn publish(
         }
         None
     });
+    // A probe that fails beside a proof is no news.
+    let met = met.filter(|(index, _)| {
+        let proven = matches!(
+            state,
+            State::Up {
+                proof: Proof::Proven | Proof::Untried(_),
+                ..
+            }
+        );
+        !(proven && state.proxy() == Some(*index))
+    });
     let names = || {
         spec.into_iter()
             .flat_map(|spec| &spec.proxies)
@@ -73,6 +86,7 @@ pub(super) fn publish(
         slice.bind = spec.map(|spec| spec.forward.bind.clone());
         slice.port = spec.map(|spec| spec.forward.port).filter(|port| *port != 0);
         slice.proven = false;
+        slice.unproven = unproven(slice.unproven.as_ref(), state);
         slice.attempt = machine.attempt();
         slice.next_attempt_at = None;
         match state {
@@ -103,7 +117,23 @@ pub(super) fn publish(
     });
 }
 
-/// Shows what was met, for the tunnel and for the proxy; what is up is without fault.
+/// Why a tunnel that is up is not proven.
+fn unproven(before: Option<&model::Fault>, state: &State) -> Option<model::Fault> {
+    let State::Up {
+        proof: Proof::Untried(fault) | Proof::Doubtful(fault),
+        ..
+    } = state
+    else {
+        return None;
+    };
+    let mut shown = model::Fault::after(before, fault);
+    // It is a reason that lasts, and not met again and again.
+    shown.count = 1;
+    Some(shown)
+}
+
+/// Shows what was met, for the tunnel and for the proxy; a tunnel that is proven, or that nothing
+/// speaks against, is without fault.
 fn blame(slice: &mut model::Tunnel, state: &State, met: Option<&(usize, Fault)>) {
     if let Some((index, fault)) = met
         && let Some(record) = slice.proxies.get_mut(*index)
@@ -113,7 +143,7 @@ fn blame(slice: &mut model::Tunnel, state: &State, met: Option<&(usize, Fault)>)
     match state {
         State::Idle => slice.fault = None,
         State::Up {
-            proof: Proof::Proven | Proof::Forbidden,
+            proof: Proof::Proven | Proof::Untried(_),
             proxy,
             ..
         } => {
@@ -122,9 +152,17 @@ fn blame(slice: &mut model::Tunnel, state: &State, met: Option<&(usize, Fault)>)
                 record.fault = None;
             }
         }
+        State::Up {
+            proof: Proof::Doubtful(fault),
+            ..
+        } => {
+            let known = slice.fault.as_ref().map(|known| known.code.as_str());
+            if met.is_some() || known != Some(fault.code()) {
+                slice.fault = Some(model::Fault::after(slice.fault.as_ref(), fault));
+            }
+        }
         // On the way up, the fault of the last attempt still says why it is not up.
-        State::Up { .. }
-        | State::Opening { .. }
+        State::Opening { .. }
         | State::PortHeld { .. }
         | State::Proving { .. }
         | State::Waiting { .. }

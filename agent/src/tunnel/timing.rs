@@ -23,6 +23,9 @@ pub struct Timing {
     /// for this and `keepalive` together, 13 s, is dead: so another proxy can be up within 15 s of
     /// the fault, on a machine that is busy too.
     pub keepalive_lost: Duration,
+    /// The longest silence on a line with a long round trip: as long as `ssh` with
+    /// `ServerAliveInterval 5` and `ServerAliveCountMax 3` takes.
+    pub silence: Duration,
     /// A session after news of a gap in time must answer in this; it has likely been given up.
     pub wake: Duration,
     /// The longest delay before the first attempt after a tunnel was lost: all agents of a proxy
@@ -34,13 +37,16 @@ pub struct Timing {
     pub retry_cap: Duration,
     /// The longest delay while no connection to the proxy comes about: to ask costs it nothing.
     pub free_cap: Duration,
-    /// The first delay where a person has to act. sshd penalises failed logins by address,
-    /// which punishes the other guests behind the same NAT.
+    /// Where a person has to act, they may be at it: for how long the delays are short, and the
+    /// shortest and the longest of them. OpenSSH adds 5 s of penalty for a failed login and
+    /// refuses an address from 15 s on (`PerSourcePenalties`, sshd_config(5)), so that one login
+    /// in 6 s never gets there. In that time the metadata is read again, too.
+    pub slow_young: (Duration, Duration, Duration),
+    /// The first delay after that. The penalty is by address, and so it punishes the other guests
+    /// behind the same NAT.
     pub slow_base: Duration,
     /// The longest delay where a person has to act.
     pub slow_cap: Duration,
-    /// The shortest one: in that time the metadata is read again, and a newer key found.
-    pub slow_floor: Duration,
     /// A tunnel that has been up for so long is healthy: the delays start over.
     pub healthy: Duration,
     /// The longest delay before a held port is asked for again: while it may be a ghost of our
@@ -56,13 +62,21 @@ pub struct Timing {
     pub scout: Duration,
     /// Between two probes while up.
     pub probe: Duration,
-    /// One probe.
+    /// A probe's dial.
     pub probe_deadline: Duration,
+    /// What a probe's two ends say to each other: five round trips.
+    pub probe_exchange: Duration,
     /// The first and the longest delay between probes that fail.
     pub probe_retry: (Duration, Duration),
-    /// How long a granted forward may stay unproven before the login is done again: sshd reads
-    /// its configuration for each new connection only.
+    /// The longest delay between probes that find no sshd in this guest: it is on its way back.
+    pub probe_sshd: Duration,
+    /// How long after its grant a forward counts as up without proof.
     pub prove: Duration,
+    /// How long a forward that fails its probes is kept while nobody uses it, before another
+    /// login may get a better one (sshd reads its configuration for each new connection only): at
+    /// first where there is one proxy, and where there are others; doubled each time, up to the
+    /// last.
+    pub reopen: (Duration, Duration, Duration),
     /// An orderly end of a session: cancel the forward, say goodbye.
     pub close: Duration,
 }
@@ -78,14 +92,19 @@ impl Default for Timing {
             attempt: Duration::from_secs(60),
             keepalive: Duration::from_secs(5),
             keepalive_lost: Duration::from_secs(8),
+            silence: Duration::from_secs(20),
             wake: Duration::from_secs(2),
             spread: Duration::from_secs(1),
             retry_base: Duration::from_millis(250),
             retry_cap: Duration::from_secs(30),
             free_cap: Duration::from_secs(3),
+            slow_young: (
+                Duration::from_secs(120),
+                Duration::from_secs(6),
+                Duration::from_secs(8),
+            ),
             slow_base: Duration::from_secs(10),
             slow_cap: Duration::from_secs(300),
-            slow_floor: Duration::from_secs(3),
             healthy: Duration::from_secs(30),
             port_held: (Duration::from_millis(1800), Duration::from_secs(5)),
             port_held_ghost: Duration::from_secs(240),
@@ -93,8 +112,15 @@ impl Default for Timing {
             scout: Duration::from_secs(60),
             probe: Duration::from_secs(60),
             probe_deadline: Duration::from_secs(5),
-            probe_retry: (Duration::from_secs(1), Duration::from_secs(10)),
+            probe_exchange: Duration::from_secs(15),
+            probe_retry: (Duration::from_secs(1), Duration::from_secs(60)),
+            probe_sshd: Duration::from_secs(10),
             prove: Duration::from_secs(8),
+            reopen: (
+                Duration::from_secs(60),
+                Duration::from_secs(10),
+                Duration::from_secs(3600),
+            ),
             close: Duration::from_secs(1),
         }
     }

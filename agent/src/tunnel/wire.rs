@@ -1,5 +1,5 @@
 //! The TCP connection under a session: read ahead, acknowledged at once, counted, and cut for
-//! certain when its owner lets go.
+//! certain when its owner lets go. A write never waits: see [`Outbox`].
 
 use std::io::{self, ErrorKind::WouldBlock, IoSliceMut};
 use std::net::IpAddr;
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
 use socket2::{SockRef, Socket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -19,11 +20,20 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::ghost::Ghosts;
 use super::greeting::Greeting;
+use super::tcp::Progress;
+use crate::relay::outbox::Outbox;
 
 /// How much is read ahead, in bytes. russh reads each packet in two steps, its length and the rest:
 /// with what was read ahead they cost one system call. The rest of a large packet goes where it
 /// belongs at once, and only the beginning of the next one through this buffer.
 const AHEAD: usize = 4096;
+
+/// How many bytes the kernel may hold that it has not sent (`TCP_NOTSENT_LOWAT`, tcp(7)).
+const UNSENT: u32 = 128 * 1024;
+
+/// The most that waits for the kernel, in bytes. Relays hold back long before that: it is a
+/// backstop against a proxy that asks without end and reads no answer.
+const MOST_UNWRITTEN: usize = 16 << 20;
 
 /// The stream that is given to the SSH library.
 #[derive(Debug)]
@@ -33,6 +43,9 @@ pub(super) struct Wire {
     /// What of it was not asked for yet.
     unread: Range<usize>,
     writer: OwnedWriteHalf,
+    /// What the kernel did not take yet.
+    unwritten: BytesMut,
+    outbox: Outbox,
     arrived: Arrivals,
     /// Until the banner has come.
     greeting: Option<SharedGreeting>,
@@ -52,7 +65,19 @@ pub(super) struct Line {
     local: IpAddr,
     peer: IpAddr,
     arrived: Arrivals,
+    outbox: Outbox,
     greeting: SharedGreeting,
+}
+
+/// The kernel's view of a connection.
+#[derive(Debug)]
+pub(super) struct Vitals(Option<Socket>);
+
+impl Vitals {
+    /// How it does now; none, where the kernel does not tell.
+    pub(super) fn now(&self) -> Option<Progress> {
+        self.0.as_ref().and_then(Progress::of)
+    }
 }
 
 /// Makes a connection ready for a session. Sent bytes that stay unacknowledged for `lost` end it.
@@ -62,10 +87,12 @@ pub(super) struct Line {
 pub(super) fn split(stream: TcpStream, lost: Duration) -> io::Result<(Wire, Line)> {
     stream.set_nodelay(true)?;
     SockRef::from(&stream).set_tcp_user_timeout(Some(lost))?;
+    SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT)?;
     let socket = SockRef::from(&stream).try_clone()?;
     let (local, peer) = (stream.local_addr()?.ip(), stream.peer_addr()?.ip());
     let arrived = Arrivals::new();
     let greeting = SharedGreeting::default();
+    let outbox = Outbox::default();
     let cut = CancellationToken::new();
     let (reader, writer) = stream.into_split();
     Ok((
@@ -74,6 +101,8 @@ pub(super) fn split(stream: TcpStream, lost: Duration) -> io::Result<(Wire, Line
             ahead: Box::new([0; AHEAD]),
             unread: 0..0,
             writer,
+            unwritten: BytesMut::new(),
+            outbox: outbox.clone(),
             arrived: arrived.clone(),
             greeting: Some(Arc::clone(&greeting)),
             cut: Box::pin(cut.clone().cancelled_owned()),
@@ -84,6 +113,7 @@ pub(super) fn split(stream: TcpStream, lost: Duration) -> io::Result<(Wire, Line
             local,
             peer,
             arrived,
+            outbox,
             greeting,
         },
     ))
@@ -104,7 +134,7 @@ impl Line {
     pub(super) fn haunt(mut self, ghosts: &Ghosts) {
         self.cut.cancel();
         if let Some(socket) = self.socket.take() {
-            ghosts.keep(self.peer, socket);
+            ghosts.keep(self.local, self.peer, socket);
         }
     }
 
@@ -116,6 +146,20 @@ impl Line {
     /// What it said in place of one.
     pub(super) fn words(&self) -> Option<String> {
         lock(&self.greeting).words()
+    }
+
+    /// What waits to be sent on it.
+    pub(super) fn outbox(&self) -> Outbox {
+        self.outbox.clone()
+    }
+
+    /// The kernel's view of it.
+    pub(super) fn vitals(&self) -> Vitals {
+        Vitals(
+            self.socket
+                .as_ref()
+                .and_then(|socket| socket.try_clone().ok()),
+        )
     }
 
     /// What has arrived on it: a sign of life.
@@ -174,6 +218,7 @@ impl AsyncRead for Wire {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        let _ = this.poll_drain(cx)?;
         if this.unread.is_empty() {
             let Poll::Ready(read) = this.poll_receive(cx, into) else {
                 // To its reader, a connection that is cut has ended.
@@ -242,25 +287,53 @@ impl Wire {
     }
 }
 
+impl Wire {
+    /// Gives the kernel what waits, as far as it takes it.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unwritten.is_empty() {
+            let written = ready!(Pin::new(&mut self.writer).poll_write(cx, &self.unwritten))?;
+            self.unwritten.advance(written);
+            self.outbox.written(written, self.unwritten.is_empty());
+        }
+        // A transfer has left it large.
+        self.unwritten = BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl AsyncWrite for Wire {
+    /// Never waits while less than [`MOST_UNWRITTEN`] bytes do: the library reads nothing while
+    /// it waits for a write.
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.writer).poll_write(cx, bytes);
-        if written.is_pending() {
-            let cut = self.cut.as_mut().poll(cx);
+        let this = &mut *self;
+        let drained = this.poll_drain(cx)?;
+        if drained.is_ready() {
+            let written = Pin::new(&mut this.writer).poll_write(cx, bytes)?;
+            if let Poll::Ready(written) = written {
+                this.outbox.written(written, written == bytes.len());
+                return Poll::Ready(Ok(written));
+            }
+        } else if this.unwritten.len() >= MOST_UNWRITTEN {
+            let cut = this.cut.as_mut().poll(cx);
             return cut.map(|()| Err(io::ErrorKind::BrokenPipe.into()));
         }
-        written
+        this.unwritten.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
     }
 
+    /// What waits is written when the connection takes more: [`Wire::poll_read`] sees to it, which
+    /// the library calls all the time.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.writer).poll_flush(cx)
+        let _ = self.poll_drain(cx)?;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
         Pin::new(&mut self.writer).poll_shutdown(cx)
     }
 }

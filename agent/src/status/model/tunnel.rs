@@ -17,8 +17,13 @@ pub struct Tunnel {
     pub bind: Option<String>,
     /// The port on the proxy: the one allocated, or the one that the proxy chose.
     pub port: Option<u16>,
-    /// True when a probe through the proxy's own port came back to this guest.
+    /// True when a probe through the proxy's own port came back to this guest, or a user's
+    /// traffic through it did.
     pub proven: bool,
+    /// Why it is up and not proven; null in every other case. Where nothing speaks against the
+    /// tunnel, `fault` is null at the same time.
+    #[serde(default)]
+    pub unproven: Option<Fault>,
     /// Attempts since the tunnel was last up.
     pub attempt: u32,
     /// The other services that are forwarded.
@@ -53,9 +58,10 @@ pub enum TunnelState {
     Off,
     /// Dialling, logging in, requesting the forward.
     Opening,
-    /// The forward is granted; no probe has come back through it yet.
+    /// The forward is granted; its first probes are under way, for 8 s at most.
     Proving,
-    /// The forward is granted and proven, or the proxy forbids probing.
+    /// The forward is granted and proven, or has stayed without proof for a while: `unproven`
+    /// says why.
     Up,
     /// Logged in; the proxy refuses the port, which is asked for again.
     PortHeld,

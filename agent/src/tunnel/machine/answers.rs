@@ -17,7 +17,7 @@ impl Machine {
             probe_at: now + self.timing.probe_deadline,
             proxy,
             port,
-            fault: None,
+            met: None,
         };
         Some(Order::Probe)
     }
@@ -38,9 +38,9 @@ impl Machine {
             | State::Closing { .. } => return None,
         };
         let for_a_person = fault.pace() == Pace::Slow;
-        // The proxy took its rules at the login, and the next one may find others. Where other
-        // forwards of this session are in use, that waits for news.
-        if for_a_person && !shared {
+        // The proxy reads its rules at the login, so only another login can find others. Where
+        // other forwards of this session are granted or in use, that waits for news.
+        if for_a_person && !shared && !self.in_use {
             return self.close(now, Next::Retry { proxy, fault });
         }
         let elsewhere = self.ranks.count() > 1;
@@ -61,12 +61,12 @@ impl Machine {
         None
     }
 
-    /// When to ask for a held port again: quickly for as long as it may be a ghost of our own.
+    /// When to ask for a held port again: quickly while a stale session of this guest may hold it.
     pub(super) fn ask_again(&mut self, now: Instant, since: Instant) -> Instant {
         let held = now.saturating_duration_since(since);
         let (early, late) = self.timing.port_held;
         let longest = if held < early {
-            // A ghost that we have just reset ourselves.
+            // A stale session that was reset a moment ago.
             early / 6
         } else if held < self.timing.port_held_ghost {
             early
@@ -76,45 +76,98 @@ impl Machine {
         now + longest.mul_f64(0.55 + 0.45 * self.random.f64())
     }
 
-    pub(super) fn probed(&mut self, now: Instant, probe: Probe) -> Option<Order> {
-        let (proxy, port) = match self.state {
-            State::Proving { proxy, port, .. } | State::Up { proxy, port, .. } => (proxy, port),
+    /// Takes the end of a probe. It never ends the session: see [`Machine::reopen`].
+    pub(super) fn probed(&mut self, now: Instant, probe: Probe) {
+        let (State::Proving { proxy, port, .. } | State::Up { proxy, port, .. }) = self.state
+        else {
+            return;
+        };
+        match probe {
+            Probe::Answered | Probe::Untried(_) => self.settle(now, proxy, port, probe.proof()),
+            Probe::Carried => self.carried(now, proxy, port),
+            Probe::Partial(_) | Probe::Failed(_) => self.probe_failed(now, probe),
+        }
+    }
+
+    /// A user's traffic proves more than a probe. Where probes fail at the same time, it is the
+    /// probe's own way that is blocked.
+    fn carried(&mut self, now: Instant, proxy: usize, port: u16) {
+        let doubted = match &self.state {
+            State::Proving { met, .. } => met.is_some(),
+            State::Up { proof, missed, .. } => *missed > 0 || *proof != Proof::Proven,
             State::Idle
             | State::Opening { .. }
             | State::PortHeld { .. }
             | State::Waiting { .. }
-            | State::Closing { .. } => return None,
+            | State::Closing { .. } => false,
         };
-        match probe.proof() {
-            Ok(proof) => self.prove(now, proxy, port, proof),
-            Err(fault) => self.probe_failed(now, fault),
+        self.settle(now, proxy, port, Proof::Proven);
+        if let (true, State::Up { vouched, .. }) = (doubted, &mut self.state) {
+            *vouched = true;
         }
-        None
     }
 
-    fn prove(&mut self, now: Instant, proxy: usize, port: u16, proof: Proof) {
-        let (since, scout_at) = if let State::Up {
-            since, scout_at, ..
+    /// The tunnel is up, and this much is known of it.
+    pub(super) fn settle(&mut self, now: Instant, proxy: usize, port: u16, proof: Proof) {
+        let (since, scout_at, before, vouched) = if let State::Up {
+            since,
+            scout_at,
+            reopen_at,
+            vouched,
+            ..
         } = self.state
         {
-            (since, scout_at)
+            (since, scout_at, reopen_at, vouched)
         } else {
-            (now, self.scout_again(now, proxy))
+            (now, self.scout_again(now, proxy), None, false)
         };
         self.attempt = 0;
-        self.probes.reset();
-        if proof == Proof::Proven {
-            self.ranks.praise(proxy);
+        let mut probe_at = now + self.timing.probe;
+        let mut reopen_at = None;
+        match &proof {
+            Proof::Proven => {
+                self.probes.reset();
+                self.reopens = 0;
+                self.ranks.praise(proxy);
+            }
+            Proof::Untried(_) => self.probes.reset(),
+            Proof::Doubtful(fault) => {
+                let mut pause = delay(&mut self.probes);
+                if let Fault::SshdDown { .. } = fault {
+                    // sshd comes back by itself, and a probe of it costs the proxy little.
+                    pause = pause.min(self.timing.probe_sshd);
+                }
+                probe_at = now + pause;
+                reopen_at = fault
+                    .may_pass_on_another_login()
+                    .then(|| before.unwrap_or_else(|| self.reopen_again(now)));
+            }
         }
         self.state = State::Up {
             since,
-            probe_at: now + self.timing.probe,
+            probe_at,
             scout_at,
+            reopen_at,
             proxy,
             port,
             proof,
             missed: 0,
+            vouched,
         };
+    }
+
+    /// When to log in again in the hope of a better forward. `ssh -R` never would, so the
+    /// distances grow.
+    fn reopen_again(&mut self, now: Instant) -> Instant {
+        let (alone, beside_others, longest) = self.timing.reopen;
+        let first = if self.ranks.count() > 1 {
+            beside_others
+        } else {
+            alone
+        };
+        let doubled = first.saturating_mul(1 << self.reopens.min(16)).min(longest);
+        self.reopens = self.reopens.saturating_add(1);
+        now + doubled.mul_f64(0.75 + 0.25 * self.random.f64())
     }
 
     /// When to look for the first proxy; not in step with other agents that fled from it.
@@ -124,50 +177,45 @@ impl Machine {
         (proxy > 0).then_some(at)
     }
 
-    fn probe_failed(&mut self, now: Instant, met: Fault) {
-        let retry_at = now + delay(&mut self.probes);
-        match &mut self.state {
-            State::Proving {
-                by,
+    fn probe_failed(&mut self, now: Instant, probe: Probe) {
+        let (proxy, port) = match &mut self.state {
+            State::Proving { probe_at, met, .. } => {
+                *met = Some(probe);
+                *probe_at = now + delay(&mut self.probes);
+                return;
+            }
+            // Users come in all the same: only a missing sshd would be news.
+            State::Up {
+                vouched: true,
                 probe_at,
-                fault,
                 ..
-            } => {
-                *probe_at = retry_at;
-                // No other session would do better while sshd is what is missing.
-                if matches!(met, Fault::SshdDown { .. }) {
-                    *by = retry_at + self.timing.prove;
-                }
-                *fault = Some(met);
+            } if !probe.is_sshd_down() => {
+                *probe_at = now + self.timing.probe;
+                return;
             }
             // One probe may be lost to chance; the second one tells.
             State::Up {
                 probe_at,
+                proof: Proof::Proven | Proof::Untried(_),
                 missed: missed @ 0,
                 ..
             } => {
                 *missed = 1;
-                *probe_at = retry_at;
+                *probe_at = now + delay(&mut self.probes);
+                return;
             }
-            &mut State::Up { proxy, port, .. } => {
-                self.state = State::Proving {
-                    since: now,
-                    by: now + self.timing.prove,
-                    probe_at: retry_at,
-                    proxy,
-                    port,
-                    fault: Some(met),
-                };
-            }
+            State::Up { proxy, port, .. } => (*proxy, *port),
             State::Idle
             | State::Opening { .. }
             | State::PortHeld { .. }
             | State::Waiting { .. }
-            | State::Closing { .. } => {}
-        }
+            | State::Closing { .. } => return,
+        };
+        self.settle(now, proxy, port, probe.proof());
     }
 
     pub(super) fn ended(&mut self, now: Instant, fault: Fault) -> Option<Order> {
+        self.in_use = false;
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Closing { then, .. } => self.follow(now, then),
             State::Opening { proxy, .. }
@@ -188,7 +236,7 @@ impl Machine {
 
     /// A tunnel that was up is gone.
     fn lost(&mut self, now: Instant, proxy: usize, fault: Fault) -> Option<Order> {
-        // Who is silent stays so; to ask it again would cost users another deadline.
+        // A silent proxy stays silent for a while: asking it again would cost users one deadline.
         let silent = matches!(fault, Fault::KeepaliveLost { .. });
         if let (true, Some(next)) = (silent, self.ranks.next(now, proxy + 1)) {
             return self.open(now, next);
@@ -203,13 +251,14 @@ impl Machine {
         now: Instant,
         result: Result<(u16, Proof), Fault>,
     ) -> Option<Order> {
-        let State::Up { proxy, .. } = self.state else {
+        let (State::Up { proxy, .. } | State::Proving { proxy, .. }) = self.state else {
             return None;
         };
         match result {
             Ok((port, proof)) => {
                 self.state = State::Idle;
-                self.prove(now, 0, port, proof);
+                self.in_use = false;
+                self.settle(now, 0, port, proof);
                 Some(Order::Switch)
             }
             Err(fault) => {

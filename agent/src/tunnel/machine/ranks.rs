@@ -10,7 +10,9 @@ use crate::tunnel::timing::Timing;
 #[derive(Debug)]
 pub(super) struct Ranks {
     proxies: Vec<Rank>,
-    floor: Duration,
+    /// [`Timing::slow_young`].
+    young: (Duration, Duration, Duration),
+    random: fastrand::Rng,
 }
 
 /// One proxy, with its delays by what it failed of.
@@ -19,6 +21,8 @@ struct Rank {
     free: Backoff,
     soon: Backoff,
     slow: Backoff,
+    /// When it first failed of what a person has to mend, since it was last good.
+    slow_since: Option<Instant>,
     /// Not to be tried before that.
     blocked: Option<Instant>,
 }
@@ -29,11 +33,13 @@ impl Ranks {
             free: Backoff::new(timing.retry_base, timing.free_cap, random.fork()),
             soon: Backoff::new(timing.retry_base, timing.retry_cap, random.fork()),
             slow: Backoff::new(timing.slow_base, timing.slow_cap, random.fork()),
+            slow_since: None,
             blocked: None,
         };
         Self {
             proxies: (0..count).map(|_| rank()).collect(),
-            floor: timing.slow_floor,
+            young: timing.slow_young,
+            random: random.fork(),
         }
     }
 
@@ -45,6 +51,15 @@ impl Ranks {
     /// News: everything may be different now.
     pub(super) fn reset(&mut self) {
         self.proxies.iter_mut().for_each(Rank::reset);
+    }
+
+    /// Time has jumped: what heals by itself may be different now.
+    pub(super) fn reset_passing(&mut self) {
+        let passing = |rank: &&mut Rank| rank.slow_since.is_none();
+        self.proxies
+            .iter_mut()
+            .filter(passing)
+            .for_each(Rank::reset);
     }
 
     /// This one is good.
@@ -62,7 +77,16 @@ impl Ranks {
         let delay = match fault.pace() {
             Pace::Free => rank.free.next(),
             Pace::Soon => rank.soon.next(),
-            Pace::Slow => rank.slow.next().map(|delay| delay.max(self.floor)),
+            Pace::Slow => {
+                let (young, shortest, longest) = self.young;
+                let since = *rank.slow_since.get_or_insert(now);
+                if now.saturating_duration_since(since) < young {
+                    let spread = (longest - shortest).mul_f64(self.random.f64());
+                    Some(shortest + spread)
+                } else {
+                    rank.slow.next().map(|delay| delay.max(shortest))
+                }
+            }
         };
         rank.blocked = delay.map(|delay| now + delay);
     }
@@ -91,6 +115,7 @@ impl Rank {
         self.free.reset();
         self.soon.reset();
         self.slow.reset();
+        self.slow_since = None;
         self.blocked = None;
     }
 }

@@ -31,11 +31,11 @@ pub enum State {
         /// How it was refused.
         fault: Fault,
     },
-    /// The forward is granted, and not known to lead here.
+    /// The forward is granted; the first probes are under way.
     Proving {
         /// Since when.
         since: Instant,
-        /// When to log in anew, in the hope of a better forward.
+        /// When the tunnel counts as up without proof.
         by: Instant,
         /// When to probe next.
         probe_at: Instant,
@@ -43,10 +43,10 @@ pub enum State {
         proxy: usize,
         /// The port on the proxy.
         port: u16,
-        /// What the last probe met.
-        fault: Option<Fault>,
+        /// The last probe, if it failed.
+        met: Option<Probe>,
     },
-    /// The forward leads here, as far as the proxy lets us see.
+    /// The forward is granted, and its first probes have ended. [`Proof`] says how.
     Up {
         /// Since when.
         since: Instant,
@@ -54,14 +54,18 @@ pub enum State {
         probe_at: Instant,
         /// When to see whether the first proxy is there again; never, where this is it.
         scout_at: Option<Instant>,
+        /// When to log in again in the hope of a better forward; never, while there is no reason.
+        reopen_at: Option<Instant>,
         /// Which of the proxies, from 0.
         proxy: usize,
         /// The port on the proxy.
         port: u16,
         /// How much of it is known.
         proof: Proof,
-        /// Probes that failed since one came back.
+        /// Probes that failed since the last proof.
         missed: u32,
+        /// Users came in while probes failed: a probe that fails on its way proves nothing here.
+        vouched: bool,
     },
     /// Between two attempts.
     Waiting {
@@ -98,12 +102,12 @@ impl State {
 /// How much is known of a tunnel that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
-    /// A probe through the proxy's port came back to us.
+    /// A probe through the proxy's port came back to this guest, or a user's traffic did.
     Proven,
-    /// The proxy does not let us probe.
-    Forbidden,
-    /// A probe came back by another way than the one that users take, which failed like this.
-    Partial(Fault),
+    /// No probe can be made from this guest, for this reason. Nothing speaks against the tunnel.
+    Untried(Fault),
+    /// Probes were made and failed like this: users may meet the same.
+    Doubtful(Fault),
 }
 
 /// What follows the end of a session.
@@ -138,12 +142,17 @@ pub enum Input {
     },
     /// A probe ended.
     Probed(Probe),
+    /// Whether users have connections open on the session that there is.
+    InUse(bool),
     /// The session ended; there is none now.
     Ended(Fault),
     /// A session with the first proxy came up beside the one that there is, or did not.
     Scouted(Result<(u16, Proof), Fault>),
-    /// News from outside: it may be worth trying now.
+    /// Everything that failed may be different now: a person asks, or the way to the proxy is
+    /// another.
     Nudge,
+    /// The machine slept, or its clock was set.
+    Woken,
     /// Time has passed.
     Tick,
 }
@@ -151,28 +160,32 @@ pub enum Input {
 /// How a probe ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
-    /// It came back to us.
+    /// It came back to this guest.
     Answered,
-    /// The proxy does not let us probe.
-    Forbidden,
-    /// It came back by another way than the one that users take.
+    /// It was not needed: since the last one, a user's connection through the port has moved
+    /// several KiB each way.
+    Carried,
+    /// It could not be made from this guest.
+    Untried(Fault),
+    /// It came back by another way than the one that users take, which failed like this.
     Partial(Fault),
     /// It did not come back.
     Failed(Fault),
 }
 
 impl Probe {
-    /// What is known after it.
-    ///
-    /// # Errors
-    /// What it met, if it did not come back.
-    pub fn proof(self) -> Result<Proof, Fault> {
+    /// What it says of the tunnel.
+    #[must_use]
+    pub fn proof(self) -> Proof {
         match self {
-            Self::Answered => Ok(Proof::Proven),
-            Self::Forbidden => Ok(Proof::Forbidden),
-            Self::Partial(fault) => Ok(Proof::Partial(fault)),
-            Self::Failed(fault) => Err(fault),
+            Self::Answered | Self::Carried => Proof::Proven,
+            Self::Untried(fault) => Proof::Untried(fault),
+            Self::Partial(fault) | Self::Failed(fault) => Proof::Doubtful(fault),
         }
+    }
+
+    pub(super) fn is_sshd_down(&self) -> bool {
+        matches!(self, Self::Failed(Fault::SshdDown { .. }))
     }
 }
 

@@ -1,3 +1,4 @@
+mod proof;
 mod properties;
 mod proxies;
 
@@ -13,6 +14,7 @@ fn lost() -> Fault {
     Fault::KeepaliveLost {
         proxy: "proxy:22".to_owned(),
         after: 15 * SECOND,
+        acknowledged: false,
     }
 }
 
@@ -56,7 +58,23 @@ fn unreachable() -> Fault {
     Fault::NotReachable {
         target: "proxy:1".to_owned(),
         detail: String::new(),
+        refused: true,
     }
+}
+
+/// A firewall that drops what this guest sends to the port.
+fn dropped() -> Fault {
+    Fault::NotReachable {
+        target: "proxy:1".to_owned(),
+        detail: String::new(),
+        refused: false,
+    }
+}
+
+fn unproven() -> Probe {
+    Probe::Untried(Fault::Unproven {
+        detail: String::new(),
+    })
 }
 
 fn no_sshd() -> Fault {
@@ -111,7 +129,7 @@ fn transitions() {
         Input::Granted(1),
         refused(held(), false),
         Input::Probed(Probe::Answered),
-        Input::Probed(Probe::Forbidden),
+        Input::Probed(unproven()),
         Input::Probed(Probe::Failed(unreachable())),
         Input::Ended(lost()),
         Input::Nudge,
@@ -119,17 +137,20 @@ fn transitions() {
         refused(denied(), false),
         refused(denied(), true),
         Input::Scouted(Err(lost())),
+        Input::Probed(Probe::Carried),
+        Input::Woken,
+        Input::InUse(true),
     ];
-    type Row = (&'static str, [(&'static str, Option<Order>); 13]);
+    type Row = (&'static str, [(&'static str, Option<Order>); 16]);
     #[rustfmt::skip]
     let table: [Row; 7] = [
-        ("idle",      [("idle", None), ("opening", Some(Open(0))), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None)]),
-        ("opening",   [("closing", Some(Close)), ("closing", Some(Close)), ("proving", Some(ProbeNow)), ("port-held", None), ("opening", None), ("opening", None), ("opening", None), ("waiting", None), ("opening", None), ("closing", Some(Close)), ("closing", Some(Close)), ("port-held", None), ("opening", None)]),
-        ("port-held", [("closing", Some(Close)), ("closing", Some(Close)), ("proving", Some(ProbeNow)), ("port-held", None), ("port-held", None), ("port-held", None), ("port-held", None), ("waiting", None), ("port-held", Some(Request)), ("port-held", Some(Request)), ("closing", Some(Close)), ("port-held", None), ("port-held", None)]),
-        ("proving",   [("closing", Some(Close)), ("closing", Some(Close)), ("proving", None), ("proving", None), ("up", None), ("up", None), ("proving", None), ("waiting", None), ("proving", Some(ProbeNow)), ("proving", Some(ProbeNow)), ("proving", None), ("proving", None), ("proving", None)]),
-        ("up",        [("closing", Some(Close)), ("closing", Some(Close)), ("up", None), ("up", None), ("up", None), ("up", None), ("up", None), ("waiting", None), ("up", Some(ProbeNow)), ("up", Some(ProbeNow)), ("up", None), ("up", None), ("up", None)]),
-        ("waiting",   [("idle", None), ("opening", Some(Open(0))), ("waiting", None), ("waiting", None), ("waiting", None), ("waiting", None), ("waiting", None), ("waiting", None), ("opening", Some(Open(0))), ("opening", Some(Open(0))), ("waiting", None), ("waiting", None), ("waiting", None)]),
-        ("closing",   [("closing", None), ("closing", None), ("closing", None), ("closing", None), ("closing", None), ("closing", None), ("closing", None), ("idle", None), ("closing", None), ("idle", None), ("closing", None), ("closing", None), ("closing", None)]),
+        ("idle",      [("idle", None), ("opening", Some(Open(0))), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None), ("idle", None)]),
+        ("opening",   [("closing", Some(Close)), ("closing", Some(Close)), ("proving", Some(ProbeNow)), ("port-held", None), ("opening", None), ("opening", None), ("opening", None), ("waiting", None), ("opening", None), ("closing", Some(Close)), ("closing", Some(Close)), ("port-held", None), ("opening", None), ("opening", None), ("opening", None), ("opening", None)]),
+        ("port-held", [("closing", Some(Close)), ("closing", Some(Close)), ("proving", Some(ProbeNow)), ("port-held", None), ("port-held", None), ("port-held", None), ("port-held", None), ("waiting", None), ("port-held", Some(Request)), ("port-held", Some(Request)), ("closing", Some(Close)), ("port-held", None), ("port-held", None), ("port-held", None), ("port-held", Some(Request)), ("port-held", None)]),
+        ("proving",   [("closing", Some(Close)), ("closing", Some(Close)), ("proving", None), ("proving", None), ("up", None), ("up", None), ("proving", None), ("waiting", None), ("proving", Some(ProbeNow)), ("proving", Some(ProbeNow)), ("proving", None), ("proving", None), ("proving", None), ("up", None), ("proving", Some(ProbeNow)), ("proving", None)]),
+        ("up",        [("closing", Some(Close)), ("closing", Some(Close)), ("up", None), ("up", None), ("up", None), ("up", None), ("up", None), ("waiting", None), ("up", Some(ProbeNow)), ("up", Some(ProbeNow)), ("up", None), ("up", None), ("up", None), ("up", None), ("up", Some(ProbeNow)), ("up", None)]),
+        ("waiting",   [("idle", None), ("opening", Some(Open(0))), ("waiting", None), ("waiting", None), ("waiting", None), ("waiting", None), ("waiting", None), ("waiting", None), ("opening", Some(Open(0))), ("opening", Some(Open(0))), ("waiting", None), ("waiting", None), ("waiting", None), ("waiting", None), ("opening", Some(Open(0))), ("waiting", None)]),
+        ("closing",   [("closing", None), ("closing", None), ("closing", None), ("closing", None), ("closing", None), ("closing", None), ("closing", None), ("idle", None), ("closing", None), ("idle", None), ("closing", None), ("closing", None), ("closing", None), ("closing", None), ("closing", None), ("closing", None)]),
     ];
     for (from, row) in table {
         for (input, expected) in inputs.iter().zip(row) {
@@ -147,53 +168,6 @@ fn transitions() {
             );
         }
     }
-}
-
-#[test]
-fn two_failed_probes_in_a_row_take_it_down_and_one_does_not() {
-    let now = Instant::now();
-    let mut machine = machine(1);
-    enter(&mut machine, now, "up");
-    machine.step(now, Input::Probed(Probe::Failed(unreachable())));
-    assert_eq!(name(machine.state()), "up");
-    machine.step(now, Input::Probed(Probe::Answered));
-    machine.step(now, Input::Probed(Probe::Failed(unreachable())));
-    assert_eq!(name(machine.state()), "up");
-    machine.step(now, Input::Probed(Probe::Failed(unreachable())));
-    assert_eq!(name(machine.state()), "proving");
-}
-
-#[test]
-fn an_unproven_forward_is_requested_on_a_new_session_in_the_end() {
-    let mut now = Instant::now();
-    let mut machine = machine(1);
-    enter(&mut machine, now, "proving");
-    let mut order = None;
-    while order != Some(Order::Close) {
-        now = machine.deadline().unwrap();
-        order = machine.step(now, Input::Tick);
-        machine.step(now, Input::Probed(Probe::Failed(unreachable())));
-    }
-    machine.step(now, Input::Ended(Fault::Stopped));
-    assert!(matches!(machine.state(), State::Waiting { fault, .. } if *fault == unreachable()));
-}
-
-#[test]
-fn a_missing_sshd_never_costs_the_session() {
-    let start = Instant::now();
-    let mut now = start;
-    let mut machine = machine(1);
-    enter(&mut machine, now, "proving");
-    while now.duration_since(start) < 3600 * SECOND {
-        assert_eq!(
-            machine.step(now, Input::Probed(Probe::Failed(no_sshd()))),
-            None
-        );
-        now = machine.deadline().unwrap();
-        assert_eq!(machine.step(now, Input::Tick), Some(Order::Probe));
-    }
-    machine.step(now, Input::Probed(Probe::Answered));
-    assert_eq!(name(machine.state()), "up");
 }
 
 /// Fails `rounds` times in a row; returns the longest delay.
@@ -249,8 +223,8 @@ fn the_first_attempt_after_a_loss_is_spread_and_the_delays_start_over_on_proven_
     let base = Timing::default().retry_base;
     for (probe, alive, starts_over) in [
         (Probe::Answered, SECOND, true),
-        (Probe::Forbidden, 29 * SECOND, false),
-        (Probe::Forbidden, 30 * SECOND, true),
+        (unproven(), 29 * SECOND, false),
+        (unproven(), 30 * SECOND, true),
     ] {
         let now = Instant::now() + 200_000 * SECOND;
         let mut machine = tired_and_up(now, probe);
@@ -313,4 +287,47 @@ fn a_denied_forward_does_not_cost_the_others_their_session() {
     assert_eq!(machine.step(now, Input::Nudge), Some(Order::Close));
     let order = machine.step(now, Input::Ended(Fault::Stopped));
     assert_eq!(order, Some(Order::Open(0)));
+}
+
+/// OpenSSH refuses an address from 15 s of penalty on, and a failed login adds 5 s.
+#[test]
+fn a_rejected_key_is_tried_as_often_as_penalties_forgive_for_two_minutes_and_then_seldom() {
+    let start = Instant::now();
+    let mut now = start;
+    let mut machine = machine(1);
+    machine.step(now, Input::Wanted(1));
+    let mut logins = 0;
+    while now < start + 120 * SECOND {
+        machine.step(now, Input::Ended(rejected()));
+        logins += 1;
+        let due = machine.deadline().unwrap();
+        let pause = due.duration_since(now);
+        assert!(pause >= 6 * SECOND && pause <= 8 * SECOND, "{pause:?}");
+        now = due;
+        // Time that jumps is no reason to come sooner.
+        assert_eq!(machine.step(now - SECOND, Input::Woken), None);
+        machine.step(now, Input::Tick);
+    }
+    assert!((15..=20).contains(&logins), "{logins}");
+    while now < start + 3600 * SECOND {
+        machine.step(now, Input::Ended(rejected()));
+        logins += 1;
+        now = machine.deadline().unwrap();
+        machine.step(now, Input::Tick);
+    }
+    assert!(logins < 60, "{logins} in an hour");
+}
+
+#[test]
+fn a_denied_forward_does_not_cost_those_who_use_the_others_their_connections() {
+    let now = Instant::now();
+    let mut machine = machine(1);
+    machine.step(now, Input::Wanted(1));
+    machine.step(now, refused(denied(), true));
+    machine.step(now, Input::InUse(true));
+    for input in [Input::Nudge, refused(denied(), false), Input::Tick] {
+        assert_ne!(machine.step(now, input), Some(Order::Close));
+    }
+    machine.step(now, Input::InUse(false));
+    assert_eq!(machine.step(now, Input::Nudge), Some(Order::Close));
 }

@@ -20,14 +20,23 @@ fn any_input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Scouted(Err(lost()))),
         1 => Just(Input::Scouted(Ok((1, Proof::Proven)))),
         2 => Just(Input::Probed(Probe::Answered)),
-        1 => Just(Input::Probed(Probe::Forbidden)),
-        1 => Just(Input::Probed(Probe::Partial(unreachable()))),
-        1 => Just(Input::Probed(Probe::Failed(unreachable()))),
-        1 => Just(Input::Probed(Probe::Failed(no_sshd()))),
+        5 => any_probe().prop_map(Input::Probed),
+        1 => any::<bool>().prop_map(Input::InUse),
         2 => Just(Input::Ended(lost())),
         1 => Just(Input::Ended(refused_dial())),
         1 => Just(Input::Ended(rejected())),
         1 => Just(Input::Nudge),
+        1 => Just(Input::Woken),
+    ]
+}
+
+fn any_probe() -> impl Strategy<Value = Probe> {
+    prop_oneof![
+        Just(Probe::Carried),
+        Just(unproven()),
+        Just(Probe::Partial(dropped())),
+        Just(Probe::Failed(unreachable())),
+        Just(Probe::Failed(no_sshd())),
     ]
 }
 
@@ -51,7 +60,16 @@ proptest! {
             if ended || (backstop && input == Input::Tick) {
                 sessions -= 1;
             }
+            let probed = matches!(input, Input::Probed(_));
+            let asked = matches!(input, Input::Wanted(_));
+            let (before, in_use) = (machine.state().clone(), machine.in_use);
             let order = machine.step(now, input);
+            let closes = order == Some(Order::Close);
+            let closing = matches!(machine.state(), State::Closing { .. }) && *machine.state() != before;
+            prop_assert!(!(probed && (closes || closing)), "a probe ended the session");
+            // What people ask for is done; an attempt that is too slow carries nobody yet.
+            let opening = matches!(before, State::Opening { .. });
+            prop_assert!(!(in_use && closes) || asked || opening, "users were cut in {:?}", before);
             match order {
                 Some(Order::Open(_)) => sessions += 1,
                 Some(

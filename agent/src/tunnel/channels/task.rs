@@ -1,0 +1,228 @@
+//! One connection's way to its service.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use russh::client::Msg;
+use russh::{Channel, ChannelMsg, ChannelOpenFailure};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
+
+use super::super::evidence::Evidence;
+use super::super::handler::Incoming;
+use super::super::probe::{Desk, Expected, PADDING, ProbeNonce};
+use crate::admission::Place;
+use crate::origin::{Origin, Party};
+use crate::relay::{backlog::Backlog, channel, dial::Dialer, outbox::Outbox};
+use crate::sshd;
+use crate::status::board::Slice;
+use crate::status::model::{OriginCount, RefusalReason, Tunnel};
+
+/// How long a channel that arrives during a probe may stay silent before sshd is dialled for it:
+/// a client that waits for the server's banner is served then. Clients of SSH speak at once
+/// (RFC 4253, 4.2).
+const FIRST_WORD: Duration = Duration::from_secs(2);
+
+/// How long a probe's channel may take for the rest of what it has to say.
+const LAST_WORD: Duration = Duration::from_secs(15);
+
+/// A channel that is over a bound.
+pub(super) struct Refused {
+    pub(super) origin: Party,
+    pub(super) reason: RefusalReason,
+}
+
+/// One channel's way to its service.
+pub(super) struct Task {
+    pub(super) dialer: Dialer,
+    pub(super) address: SocketAddr,
+    pub(super) origin: Origin,
+    pub(super) seen_as: String,
+    pub(super) slice: Slice<Tunnel>,
+    pub(super) backlog: Backlog,
+    pub(super) outbox: Outbox,
+    /// Where traffic is evidence: on the way to sshd.
+    pub(super) evidence: Option<Evidence>,
+    /// It came the way that the forward is for.
+    pub(super) proves: bool,
+    pub(super) desk: Desk,
+}
+
+impl Task {
+    /// Leads one channel to its service. `expected` are the nonces that it may begin with.
+    pub(super) async fn serve(
+        self,
+        incoming: Incoming,
+        expected: Option<Expected>,
+        place: Result<Place, Refused>,
+    ) -> Result<(), Refused> {
+        let Incoming {
+            mut channel, reply, ..
+        } = incoming;
+        let Some(expected) = expected else {
+            let _place = match place {
+                Ok(place) => place,
+                Err(refused) => {
+                    reply.reject(ChannelOpenFailure::ResourceShortage).await;
+                    return Err(refused);
+                }
+            };
+            match self.dialer.dial(self.address, &self.origin).await {
+                Ok(service) => {
+                    reply.accept().await;
+                    self.relay(channel, service, None).await;
+                }
+                Err(error) => {
+                    warn!(address = %self.address, %error, "the service does not answer");
+                    reply.reject(ChannelOpenFailure::ConnectFailed).await;
+                }
+            }
+            return Ok(());
+        };
+        // It may be a probe of this agent, which must not cost anybody a connection to sshd, and
+        // for which there is always room.
+        reply.accept().await;
+        let mut first = None;
+        if expected.soon {
+            match timeout(FIRST_WORD, channel.wait()).await {
+                Ok(Some(ChannelMsg::Data { data })) => match expected.find(&data) {
+                    Some(nonce) => {
+                        self.prove(channel, nonce).await;
+                        return Ok(());
+                    }
+                    None => first = Some(data),
+                },
+                Ok(Some(ChannelMsg::Close) | None) => return Ok(()),
+                Ok(Some(_)) => {}
+                Err(_) => self.desk.saw_silence(),
+            }
+        }
+        let _place = match place {
+            Ok(place) => place,
+            Err(refused) => {
+                let _ = channel.close().await;
+                return Err(refused);
+            }
+        };
+        let mut service = match self.dialer.dial(self.address, &self.origin).await {
+            Ok(service) => service,
+            Err(error) => {
+                warn!(address = %self.address, %error, "the service does not answer");
+                let _ = channel.close().await;
+                return Ok(());
+            }
+        };
+        if first.is_none() {
+            match listen(&mut channel, &mut service).await {
+                Some(data) => match expected.find(&data) {
+                    Some(nonce) => {
+                        drop(service);
+                        self.prove(channel, nonce).await;
+                        return Ok(());
+                    }
+                    None => first = Some(data),
+                },
+                None => {}
+            }
+        }
+        self.relay(channel, service, first).await;
+        Ok(())
+    }
+
+    async fn relay(&self, channel: Channel<Msg>, service: TcpStream, first: Option<Bytes>) {
+        let _open = Open::new(&self.slice, &self.origin, &self.seen_as);
+        info!(seen_as = %self.seen_as, to = %self.address, "opened");
+        let since = Instant::now();
+        let note = |moved| {
+            if let Some(evidence) = &self.evidence {
+                evidence.note(moved, self.proves);
+            }
+        };
+        let moved = channel::pump(channel, service, first, &self.backlog, &self.outbox, note).await;
+        info!(
+            inward = moved.inward,
+            outward = moved.outward,
+            seconds = since.elapsed().as_secs(),
+            "closed"
+        );
+    }
+
+    /// Answers a probe of this agent.
+    async fn prove(&self, mut channel: Channel<Msg>, nonce: ProbeNonce) {
+        self.desk.arrived(nonce);
+        let banner = sshd::check(self.address, &self.dialer)
+            .await
+            .map_err(|e| e.to_string());
+        let sent = channel.data(nonce.proof(&banner).as_bytes()).await;
+        debug!(?sent, "answered a probe");
+        let rest = async {
+            let mut padding = 0;
+            loop {
+                match channel.wait().await {
+                    Some(ChannelMsg::Data { data }) => {
+                        padding += data.len();
+                        if padding >= PADDING {
+                            let _ = channel.data(&nonce.whole()[..]).await;
+                            padding = 0;
+                        }
+                    }
+                    // The peer closes first: what we close first, the library never forgets.
+                    Some(ChannelMsg::Eof) => drop(channel.eof().await),
+                    Some(ChannelMsg::Close) | None => return,
+                    Some(_) => {}
+                }
+            }
+        };
+        if timeout(LAST_WORD, rest).await.is_err() {
+            let _ = channel.close().await;
+        }
+    }
+}
+
+/// Passes on what the service says, until the channel says something: the first bytes of a probe
+/// that is late are not for the service. None where either of them has ended.
+async fn listen(channel: &mut Channel<Msg>, service: &mut TcpStream) -> Option<Bytes> {
+    let mut buffer = [0; 1024];
+    loop {
+        tokio::select! {
+            message = channel.wait() => match message {
+                Some(ChannelMsg::Data { data }) => return Some(data),
+                Some(ChannelMsg::Eof | ChannelMsg::Close) | None => return None,
+                Some(_) => {}
+            },
+            read = service.read(&mut buffer) => {
+                let length = read.ok().filter(|length| *length > 0)?;
+                let said = buffer.get(..length).unwrap_or_default();
+                channel.data(said).await.ok()?;
+            }
+        }
+    }
+}
+
+/// Counts a connection in the status for as long as it is open.
+struct Open(Slice<Tunnel>);
+
+impl Open {
+    fn new(slice: &Slice<Tunnel>, origin: &Origin, seen_as: &str) -> Self {
+        let party = match origin {
+            Origin::Client { address, .. } => address.to_string(),
+            Origin::Cid(_) | Origin::Unix | Origin::Named(_) | Origin::Check => origin.to_string(),
+        };
+        slice.update(|tunnel| {
+            tunnel.open += 1;
+            tunnel.accepted += 1;
+            OriginCount::add(&mut tunnel.origins, party, seen_as.to_owned());
+        });
+        Self(slice.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0
+            .update(|tunnel| tunnel.open = tunnel.open.saturating_sub(1));
+    }
+}

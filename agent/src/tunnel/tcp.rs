@@ -1,0 +1,87 @@
+//! TCP connections to the proxy, and what the kernel knows of them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{SockRef, Socket};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::host;
+
+/// Segment sizes in bytes for a path that drops full packets without a word, the next for when
+/// the one before did not pass either. IPv6 carries 1280 bytes everywhere (RFC 8200, 5), of which
+/// 60 are headers, and tunnels add some; IPv4 hosts take 576 bytes (RFC 1122, 3.3.2).
+pub(super) const SMALL_SEGMENTS: [u32; 2] = [1180, 536];
+
+/// Connects to `target`. With a `segment`, neither end sends longer segments: the kernel tells the
+/// peer in its first packet (`TCP_MAXSEG`, tcp(7)).
+///
+/// # Errors
+/// What the kernel says.
+pub(super) async fn connect(target: SocketAddr, segment: Option<u32>) -> io::Result<TcpStream> {
+    let socket = if target.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    if let Some(segment) = segment {
+        SockRef::from(&socket).set_tcp_mss(segment)?;
+    }
+    socket.connect(target).await
+}
+
+/// What the kernel knows of a connection at one moment (`TCP_INFO`, tcp(7)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Bytes that the peer's kernel has acknowledged, in all.
+    pub(super) acknowledged: u64,
+    /// Nothing waits to be sent or to be acknowledged.
+    pub(super) delivered: bool,
+    /// Since the peer's last acknowledgement of any kind.
+    pub(super) since_acknowledgement: Duration,
+    /// The first unacknowledged segment was sent again at least this often.
+    pub(super) retransmits: u8,
+    /// The longest segment that this end sends, in bytes.
+    pub(super) segment: u32,
+    /// Round trip, and its deviation.
+    pub(super) round_trip: (Duration, Duration),
+}
+
+impl Progress {
+    /// The state of `socket` now; none, where the kernel does not tell.
+    pub(super) fn of(socket: &Socket) -> Option<Self> {
+        let info = host::tcp_info(socket)?;
+        let milliseconds = |time| Duration::from_millis(u64::from(time));
+        let microseconds = |time| Duration::from_micros(u64::from(time));
+        Some(Self {
+            acknowledged: info.tcpi_bytes_acked,
+            delivered: info.tcpi_unacked == 0 && info.tcpi_notsent_bytes == 0,
+            since_acknowledgement: milliseconds(info.tcpi_last_ack_recv),
+            retransmits: info.tcpi_retransmits,
+            segment: info.tcpi_snd_mss,
+            round_trip: (microseconds(info.tcpi_rtt), microseconds(info.tcpi_rttvar)),
+        })
+    }
+
+    /// How long the kernel waits for an acknowledgement before it sends again (RFC 6298, 2.3).
+    pub(super) fn patience(&self) -> Duration {
+        let (round_trip, deviation) = self.round_trip;
+        round_trip + 4 * deviation
+    }
+
+    /// Whether the peer's kernel is there.
+    pub(super) fn is_acknowledging(&self) -> bool {
+        self.since_acknowledgement < STILL_THERE
+    }
+
+    /// Whether full packets are lost and small ones pass: acknowledgements come in, as later and
+    /// smaller segments cause them, while the first segment is sent again and again.
+    pub(super) fn loses_full_packets(&self) -> bool {
+        !self.delivered && self.retransmits >= 2 && self.is_acknowledging()
+    }
+}
+
+/// A peer whose last acknowledgement is younger than this is reached by small packets: keepalives
+/// go out every 5 s.
+const STILL_THERE: Duration = Duration::from_secs(8);
