@@ -199,6 +199,26 @@ fn a_key_that_is_removed_and_rotated_in_the_metadata_is_taken_without_a_restart(
     agent.alive().unwrap();
 }
 
+/// For two minutes a rejected key is tried again after 8 s at most, and never so often that
+/// OpenSSH would penalise this guest's address.
+#[test]
+fn a_key_that_is_removed_and_put_back_is_tried_again_soon() {
+    let scene = Scene::new().unwrap();
+    let agent = scene.up().unwrap();
+    let mut outage = Outage::begin(&agent, "key removed on the proxy").unwrap();
+    scene.proxy.revoke_all().unwrap();
+    scene.proxy.cut().unwrap();
+    outage.shows(SOON, &["auth-rejected"]).unwrap();
+    // Rejected for so long that the delays have grown, if they do.
+    let again = |status: &Value| status["tunnel"]["fault"]["count"].as_u64() >= Some(4);
+    agent
+        .wait_for("fourth rejection", 40 * SECOND, again)
+        .unwrap();
+    let public = scene.key.public().unwrap();
+    scene.proxy.authorize(OPTIONS, &public).unwrap();
+    outage.cured("put back", 10 * SECOND).unwrap();
+}
+
 #[test]
 fn a_host_key_that_changes_is_not_trusted_before_the_metadata_says_so() {
     // At this level sshd logs each request to log in, even one that names no key.

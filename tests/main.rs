@@ -7,6 +7,7 @@ mod bridge;
 mod builds;
 mod cloud_init;
 mod coexist;
+mod evidence;
 mod failover;
 mod fairness;
 mod fleet;

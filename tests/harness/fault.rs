@@ -46,11 +46,40 @@ impl Drop for Frozen {
     }
 }
 
-/// Packets that a namespace loses on their way in, without a word, until this is dropped.
-pub struct Silence {
+/// Rules of a namespace's firewall for packets on their way in, until this is dropped.
+pub struct Rules {
     namespace: Arc<Namespace>,
     table: String,
 }
+
+impl Rules {
+    /// Adds these nftables rules, such as `tcp dport 22 reject`.
+    ///
+    /// # Errors
+    ///
+    /// What nft says.
+    pub fn new(namespace: &Arc<Namespace>, rules: &[String]) -> Result<Self> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let table = format!("fault{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let lines = rules.join("\n");
+        // On the way in: what is dropped on the way out is reported to the sender.
+        let script = format!(
+            "table inet {table} {{\nchain in {{\ntype filter hook input priority 0\n{lines}\n}}\n}}\n"
+        );
+        let rules = Self {
+            namespace: Arc::clone(namespace),
+            table,
+        };
+        let mut command = Command::new("nft");
+        command.args(["-f", "-"]);
+        let output = namespace.output(&command, script.as_bytes(), LIMIT)?;
+        process::succeeded(&command, &output).during(script)?;
+        Ok(rules)
+    }
+}
+
+/// Packets that a namespace loses on their way in, without a word, until this is dropped.
+pub struct Silence(#[expect(dead_code, reason = "it ends when it is dropped")] Rules);
 
 impl Silence {
     /// Drops what one of these nftables expressions matches, such as `tcp dport 22`.
@@ -59,25 +88,8 @@ impl Silence {
     ///
     /// What nft says.
     pub fn new(namespace: &Arc<Namespace>, matches: &[String]) -> Result<Self> {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let table = format!("silence{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        // On the way in: what is dropped on the way out is reported to the sender.
-        let rules: String = matches
-            .iter()
-            .map(|rule| format!("{rule} drop\n"))
-            .collect();
-        let script = format!(
-            "table inet {table} {{\nchain in {{\ntype filter hook input priority 0\n{rules}}}\n}}\n"
-        );
-        let silence = Self {
-            namespace: Arc::clone(namespace),
-            table,
-        };
-        let mut command = Command::new("nft");
-        command.args(["-f", "-"]);
-        let output = namespace.output(&command, script.as_bytes(), LIMIT)?;
-        process::succeeded(&command, &output).during(script)?;
-        Ok(silence)
+        let rules: Vec<_> = matches.iter().map(|rule| format!("{rule} drop")).collect();
+        Ok(Self(Rules::new(namespace, &rules)?))
     }
 
     /// All of TCP to and from a server.
@@ -113,7 +125,7 @@ impl Silence {
     }
 }
 
-impl Drop for Silence {
+impl Drop for Rules {
     fn drop(&mut self) {
         let mut command = Command::new("nft");
         command.args(["delete", "table", "inet", &self.table]);

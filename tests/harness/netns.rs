@@ -22,6 +22,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use socket2::{Domain, Socket, Type};
 
 use crate::early;
 use crate::failure::{Context, Result};
@@ -150,6 +151,22 @@ impl Namespace {
     pub fn connect(&self, address: SocketAddr) -> Result<TcpStream> {
         self.enter(move || TcpStream::connect_timeout(&address, Duration::from_secs(10)))
             .during(format!("connecting to {address}"))
+    }
+
+    /// Connects to a TCP address in the namespace, from another one of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`TcpStream::connect_timeout`], after 10 s at the latest.
+    pub fn connect_from(&self, from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
+        let connect = move || -> std::io::Result<TcpStream> {
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+            socket.bind(&from.into())?;
+            socket.connect_timeout(&to.into(), Duration::from_secs(10))?;
+            Ok(socket.into())
+        };
+        self.enter(connect)
+            .during(format!("connecting from {from} to {to}"))
     }
 
     /// Starts a program that runs until the namespace or the returned guard is

@@ -117,6 +117,11 @@ impl Sshd {
         Ok(fs::write(self.dir.join("authorized_keys"), "")?)
     }
 
+    /// The namespace that it runs in.
+    pub fn namespace(&self) -> &Arc<Namespace> {
+        &self.namespace
+    }
+
     /// The directory with its files.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -63,6 +63,15 @@ impl Scene {
     ///
     /// If a peer does not start.
     pub fn with_proxy(config: &str) -> Result<Self> {
+        Self::with_addresses(&[], config)
+    }
+
+    /// The same, where the namespace has these addresses as well.
+    ///
+    /// # Errors
+    ///
+    /// If a peer does not start.
+    pub fn with_addresses(addresses: &[&str], config: &str) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         let sub = |name: &str| -> Result<PathBuf> {
             let path = dir.path().join(name);
@@ -70,6 +79,11 @@ impl Scene {
             Ok(path)
         };
         let namespace = Namespace::new()?;
+        for address in addresses {
+            let mut command = Command::new("ip");
+            command.args(["address", "add", address, "dev", "lo"]);
+            namespace.run(&command, Duration::from_secs(10))?;
+        }
         let proxy = Sshd::new(
             &namespace,
             &sub("proxy")?,

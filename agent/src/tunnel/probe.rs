@@ -71,13 +71,16 @@ impl Probing {
         self.desk.begin(nonce);
         let others = self.other_addresses().await;
         let probe = match reach(&self.bind, self.peer, &others) {
-            Reach::Proxy => judge(self.target(), None, self.inside(nonce).await),
+            Reach::Proxy => judge(self.target(), None, self.inside(nonce).await, true),
             Reach::Everybody(addresses) => match self.outside(&addresses, nonce).await {
                 Ok(()) => Probe::Answered,
                 Err(Doubt::Other(fault @ (Fault::SshdDown { .. } | Fault::PathMtu { .. }))) => {
                     Probe::Failed(fault)
                 }
-                Err(doubt) => judge(self.target(), Some(doubt), self.inside(nonce).await),
+                Err(doubt) => {
+                    let exact = inside(&self.bind) == self.bind;
+                    judge(self.target(), Some(doubt), self.inside(nonce).await, exact)
+                }
             },
         };
         self.desk.end();

@@ -46,14 +46,17 @@ pub(super) fn unconnected(target: SocketAddr, error: &io::Error) -> Doubt {
 }
 
 /// What a probe came to. `outside` is what the way of public users met; none, where only users of
-/// the proxy can come.
-pub(super) fn judge(target: String, outside: Option<Doubt>, inside: Met) -> Probe {
+/// the proxy can come. `exact` says that the way from inside leads to the bind itself, as that of
+/// public users does.
+pub(super) fn judge(target: String, outside: Option<Doubt>, inside: Met, exact: bool) -> Probe {
     match (outside, inside) {
         (_, Met::Doubt(Doubt::Other(fault @ Fault::SshdDown { .. }))) => Probe::Failed(fault),
         (None, Met::Answered) => Probe::Answered,
         (None, inside) => without_outside(target, inside),
         // Public users may meet that server as well, or it may stand on the way from this guest.
         (Some(Doubt::Other(fault @ Fault::WrongGuest { .. })), _) => Probe::Failed(fault),
+        // An address in a network of the proxy's, where its users are.
+        (Some(Doubt::NoWay(_)), Met::Answered) if exact => Probe::Answered,
         (Some(outside), Met::Answered) => leads_here_inside(target, outside),
         (Some(Doubt::Refused(detail)), _) => refused(target, detail),
         (Some(Doubt::Other(fault)), Met::Forbidden) => unproven(format!(

@@ -210,6 +210,12 @@ fn both_ways_together_say_how_much_is_known() {
         ),
     ] {
         let shown = format!("{outside:?} {inside:?}");
-        assert_eq!(code(&judge(target(), outside, inside)), expected, "{shown}");
+        assert_eq!(
+            code(&judge(target(), outside, inside, false)),
+            expected,
+            "{shown}"
+        );
     }
+    let private = judge(target(), Some(no_way()), Met::Answered, true);
+    assert_eq!(private, Probe::Answered);
 }
