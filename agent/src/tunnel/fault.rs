@@ -130,7 +130,7 @@ pub enum Fault {
         refused: bool,
     },
     /// No probe can be made from this guest. Users may come in all the same.
-    #[error("the tunnel is up, and no probe of it could be made: {detail}")]
+    #[error("no probe of the tunnel could be made: {detail}")]
     Unproven {
         /// Why.
         detail: String,

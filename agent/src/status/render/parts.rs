@@ -147,7 +147,12 @@ fn tunnel(tunnel: &Tunnel, decision: TunnelDecision, now: SystemTime) -> Vec<Str
         TunnelState::Opening => format!("being opened for {since}"),
         TunnelState::Proving => format!("granted, being tried for {since}"),
         TunnelState::Up if tunnel.proven => format!("up for {since}"),
-        TunnelState::Up => format!("up for {since}, unproven"),
+        TunnelState::Up => match &tunnel.unproven {
+            Some(reason) if tunnel.fault.is_none() => {
+                format!("up for {since}, unproven: {}", reason.message)
+            }
+            Some(_) | None => format!("up for {since}, unproven"),
+        },
         TunnelState::PortHeld => {
             format!("logged in, waiting for its port to become free for {since}")
         }
