@@ -186,36 +186,35 @@ impl Probing {
         let mut done = false;
         // To the end: the library leaks a channel that we close before the peer does.
         while let Some(message) = channel.wait().await {
-            match message {
-                ChannelMsg::Data { data } if !done => match exchange.take(&data) {
+            if matches!(message, ChannelMsg::Close) {
+                break;
+            }
+            if let (ChannelMsg::Data { data }, false) = (message, done) {
+                match exchange.take(&data) {
                     Step::Read => {}
                     Step::Send(bytes) => channel.data(&bytes[..]).await?,
                     Step::Done => {
                         done = true;
                         channel.eof().await?;
                     }
-                },
-                ChannelMsg::Close => break,
-                _ => {}
+                }
             }
         }
         Ok(())
     }
 
     fn weigh(&self, target: &str, exchange: &Exchange) -> Result<(), Doubt> {
-        let verdict = match exchange.verdict() {
-            // sshd's banner came first, and the channel that it came through has said nothing
-            // here yet: most likely it is this one, behind other traffic.
-            Verdict::Other(_) | Verdict::Silent if self.desk.silence() => {
-                return Err(Doubt::Other(Fault::NotReachable {
-                    target: target.to_owned(),
-                    detail: "a connection arrived here, and the probe's bytes did not in time"
-                        .to_owned(),
-                    refused: false,
-                }));
-            }
-            verdict => verdict,
-        };
+        let verdict = exchange.verdict();
+        // sshd's banner came first, or nothing, and a channel that came meanwhile has said nothing
+        // here yet: most likely it is this one, behind other traffic.
+        if matches!(verdict, Verdict::Other(_) | Verdict::Silent) && self.desk.silence() {
+            return Err(Doubt::Other(Fault::NotReachable {
+                target: target.to_owned(),
+                detail: "a connection arrived here, and the probe's bytes did not in time"
+                    .to_owned(),
+                refused: false,
+            }));
+        }
         verdict
             .fault(target, &self.sshd.to_string())
             .map_err(Doubt::Other)

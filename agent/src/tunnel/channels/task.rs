@@ -116,16 +116,11 @@ impl Task {
             }
         };
         if first.is_none() {
-            match listen(&mut channel, &mut service).await {
-                Some(data) => match expected.find(&data) {
-                    Some(nonce) => {
-                        drop(service);
-                        self.prove(channel, nonce).await;
-                        return Ok(());
-                    }
-                    None => first = Some(data),
-                },
-                None => {}
+            first = listen(&mut channel, &mut service).await;
+            if let Some(nonce) = first.as_ref().and_then(|data| expected.find(data)) {
+                drop(service);
+                self.prove(channel, nonce).await;
+                return Ok(());
             }
         }
         self.relay(channel, service, first).await;

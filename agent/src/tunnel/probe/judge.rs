@@ -31,17 +31,22 @@ pub(super) enum Doubt {
 /// What a connection that did not come about says.
 pub(super) fn unconnected(target: SocketAddr, error: &io::Error) -> Doubt {
     let detail = format!("{target}: {error}");
-    match error.kind() {
-        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Doubt::Refused(detail),
-        ErrorKind::NetworkUnreachable
-        | ErrorKind::HostUnreachable
-        | ErrorKind::AddrNotAvailable
-        | ErrorKind::Unsupported => Doubt::NoWay(detail),
-        _ => Doubt::Other(Fault::NotReachable {
+    let is = |kinds: &[ErrorKind]| kinds.contains(&error.kind());
+    if is(&[ErrorKind::ConnectionRefused, ErrorKind::ConnectionReset]) {
+        Doubt::Refused(detail)
+    } else if is(&[
+        ErrorKind::NetworkUnreachable,
+        ErrorKind::HostUnreachable,
+        ErrorKind::AddrNotAvailable,
+        ErrorKind::Unsupported,
+    ]) {
+        Doubt::NoWay(detail)
+    } else {
+        Doubt::Other(Fault::NotReachable {
             target: target.to_string(),
             detail: error.to_string(),
             refused: false,
-        }),
+        })
     }
 }
 

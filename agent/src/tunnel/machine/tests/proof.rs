@@ -3,9 +3,10 @@
 use super::*;
 
 fn proof(machine: &Machine) -> Option<&Proof> {
-    match machine.state() {
-        State::Up { proof, .. } => Some(proof),
-        _ => None,
+    if let State::Up { proof, .. } = machine.state() {
+        Some(proof)
+    } else {
+        None
     }
 }
 
@@ -24,7 +25,7 @@ fn run(
         match machine.step(now, Input::Tick) {
             Some(Order::Close) => return Some(now.duration_since(start)),
             Some(Order::Probe) => drop(machine.step(now, Input::Probed(probe()))),
-            _ => {}
+            Some(Order::Open(_) | Order::Request | Order::Scout(_) | Order::Switch) | None => {}
         }
     }
 }
