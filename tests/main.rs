@@ -40,6 +40,7 @@ mod relay_cuts;
 mod report;
 mod resources;
 mod sources;
+mod sshd_check;
 mod stall;
 mod status;
 mod transfer;

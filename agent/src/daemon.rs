@@ -86,7 +86,7 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
         inherited,
         Limits::new(config, host::descriptor_limit()),
         dialer.clone(),
-        sshd,
+        sshd.clone(),
         restores.clone(),
         board.bridge(),
     );
@@ -138,6 +138,7 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
         restores,
         rejected: reread.clone(),
         sshd: config.sshd,
+        watch: sshd,
         dialer,
         slice: board.tunnel(),
         timing: Timing::default(),

@@ -1,10 +1,17 @@
 //! Watches the local sshd: dials it as anybody would, and reads how it introduces itself.
 //!
 //! Both ways in lead to it, so neither is called ready before its banner has been read. The
-//! check has a source address of its own ([`Origin::Check`]): it costs nobody else a penalty.
+//! check has a source address of its own ([`Origin::Check`](crate::origin::Origin::Check)): it costs nobody else a penalty.
+//!
+//! A check costs sshd a process and a line in its log, so there is never more than one, and none
+//! without a reason: at the start, after one that failed, and when somebody was not answered. One
+//! that is connected waits as long as sshd itself would, since a second one would only make a slow
+//! sshd slower. In between, the kernel's list of listening sockets is looked at each minute.
 
 mod banner;
 mod fault;
+mod listening;
+mod watcher;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,55 +19,37 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::origin::Origin;
 use crate::relay::dial::Dialer;
 use crate::status::board::Slice;
-use crate::status::model::{self, SshdState};
+use crate::status::model;
 
 pub use banner::{Introduction, introduction};
 pub use fault::{CheckError, Reason};
+use watcher::Timing;
+pub use watcher::{SILENT, Watcher};
 
-/// From the connect to the whole banner.
-const DEADLINE: Duration = Duration::from_secs(5);
-
-/// When to look.
-#[derive(Debug, Clone, Copy)]
-struct Timing {
-    /// After the first check without an answer; doubles from there.
-    retry: Duration,
-    /// The most that it doubles to.
-    retry_cap: Duration,
-    /// While all is well.
-    steady: Duration,
-    /// After an answer that may be a passing mood of sshd.
-    doubtful: Duration,
-    /// The least time between two checks, however often others suspect something.
-    least: Duration,
-}
-
-impl Timing {
-    const DEFAULT: Self = Self {
-        retry: Duration::from_millis(100),
-        retry_cap: Duration::from_millis(750),
-        steady: Duration::from_secs(60),
-        doubtful: Duration::from_secs(5),
-        least: Duration::from_secs(1),
-    };
-}
+/// How long a probe of the tunnel waits for the first check to end.
+const FIRST: Duration = Duration::from_secs(5);
 
 /// What the last checks came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// The first check has not come back.
     Unknown,
-    /// Its banner has been read.
-    Ready,
+    /// This banner has been read.
+    Ready(String),
     /// It does not answer as an sshd.
     Down(model::Fault),
+}
+
+impl State {
+    /// Whether its banner has been read.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready(_))
+    }
 }
 
 /// What the other parts hold of the watch over sshd.
@@ -92,27 +81,31 @@ impl Sshd {
     pub async fn becomes_ready(&mut self) {
         loop {
             self.changed().await;
-            if *self.state.borrow_and_update() == State::Ready {
+            if self.state.borrow_and_update().is_ready() {
                 return;
             }
         }
     }
 
-    /// Says that it did not answer somebody, so that it is looked at now.
+    /// Says that it did not answer somebody, or answers again, so that it is checked soon.
     pub fn suspect(&self) {
         self.suspect.notify_one();
     }
-}
 
-/// Looks at sshd now and then, and publishes what it sees.
-#[derive(Debug)]
-pub struct Watcher {
-    address: SocketAddr,
-    dialer: Dialer,
-    slice: Slice<model::Sshd>,
-    state: watch::Sender<State>,
-    suspect: Arc<Notify>,
-    timing: Timing,
+    /// Its banner, as far as is known now. It makes no check; the first one is waited for.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn banner(&mut self) -> Result<String, String> {
+        if self.state() == State::Unknown {
+            let _ = timeout(FIRST, self.changed()).await;
+        }
+        match self.state() {
+            State::Ready(banner) => Ok(banner),
+            State::Down(fault) => Err(fault.message),
+            State::Unknown => Err("it has not answered yet".to_owned()),
+        }
+    }
 }
 
 /// The watch over the sshd at `address`, and what the others hold of it.
@@ -135,93 +128,6 @@ pub fn watch(address: SocketAddr, dialer: Dialer, slice: Slice<model::Sshd>) -> 
     (watcher, sshd)
 }
 
-impl Watcher {
-    /// Watches until it is told to stop.
-    pub async fn run(self, stop: CancellationToken) {
-        stop.run_until_cancelled(self.watch()).await;
-    }
-
-    async fn watch(self) {
-        let timing = self.timing;
-        let mut retry = timing.retry;
-        let mut doubts: u32 = 0;
-        loop {
-            let began = Instant::now();
-            let result = check(self.address, &self.dialer).await;
-            let was_ready = *self.state.borrow() == State::Ready;
-            let pause = match result {
-                Ok(banner) => {
-                    doubts = 0;
-                    retry = timing.retry;
-                    self.ready(banner, began.elapsed());
-                    timing.steady
-                }
-                Err(error) if was_ready && error.may_pass(doubts) => {
-                    debug!(%error, "sshd turned a check away; asking again");
-                    doubts += 1;
-                    timing.doubtful
-                }
-                Err(error) => {
-                    self.down(&error);
-                    let pause = retry;
-                    retry = (retry * 2).min(timing.retry_cap);
-                    pause
-                }
-            };
-            let now = Instant::now();
-            tokio::select! {
-                () = sleep_until(now + pause) => {}
-                () = self.suspect.notified() => sleep_until(now + pause.min(timing.least)).await,
-            }
-        }
-    }
-
-    fn ready(&self, banner: String, latency: Duration) {
-        if self.state.send_replace(State::Ready) != State::Ready {
-            info!(address = %self.address, banner, "sshd answers");
-        }
-        self.slice.update(|sshd| {
-            sshd.state = SshdState::Ready;
-            sshd.banner = Some(banner);
-            // Tenths: it is for people, and an idle guest should not change all the time.
-            sshd.latency_ms = Some((latency.as_secs_f64() * 10_000.0).round() / 10.0);
-            sshd.fault = None;
-        });
-    }
-
-    fn down(&self, error: &CheckError) {
-        let fault = model::Fault::after(self.slice.get().fault.as_ref(), error);
-        if fault.count == 1 {
-            warn!(code = fault.code, "{}", fault.message);
-        }
-        self.slice.update(|sshd| {
-            sshd.state = SshdState::Waiting;
-            sshd.latency_ms = None;
-            sshd.fault = Some(fault.clone());
-        });
-        self.state.send_replace(State::Down(fault));
-    }
-}
-
-/// Connects and reads the banner, which is returned.
-///
-/// # Errors
-/// Why no banner came.
-pub async fn check(address: SocketAddr, dialer: &Dialer) -> Result<String, CheckError> {
-    let error = |reason| CheckError { address, reason };
-    let mut stream = dialer
-        .dial(address, &Origin::Check)
-        .await
-        .map_err(|e| error(Reason::Down(e)))?;
-    let banner = read_banner(&mut stream, DEADLINE).await.map_err(error)?;
-    // One that says nothing is an error in sshd's log; one that introduces itself and leaves is
-    // not worth a line above INFO. It has nothing to do with whether the check went well, and
-    // the send buffer of a new connection has room for it.
-    let farewell = concat!("SSH-2.0-vmagent_", env!("CARGO_PKG_VERSION"), "\r\n");
-    let _ = stream.try_write(farewell.as_bytes());
-    Ok(banner)
-}
-
 /// Reads how the server at the other end of `stream` introduces itself, for `within` at most.
 ///
 /// # Errors
@@ -230,7 +136,7 @@ pub async fn read_banner(
     stream: &mut (impl AsyncRead + Unpin),
     within: Duration,
 ) -> Result<String, Reason> {
-    let deadline = Instant::now() + within;
+    let began = Instant::now();
     let mut received = Vec::new();
     loop {
         match introduction(&received) {
@@ -238,6 +144,13 @@ pub async fn read_banner(
             Introduction::NotSsh(said) => return Err(Reason::NotSsh(said)),
             Introduction::Incomplete => {}
         }
+        // A server that has begun to speak has time for the rest; a slow one is silent.
+        let limit = if received.is_empty() {
+            within
+        } else {
+            within.min(SILENT)
+        };
+        let deadline = began + limit;
         // A reset is a close as well: sshd does either to those it turns away.
         match timeout_at(deadline, stream.read_buf(&mut received)).await {
             Ok(Ok(1..)) => {}

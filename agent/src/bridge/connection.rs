@@ -23,8 +23,8 @@ use crate::admission::Place;
 use crate::host;
 use crate::origin::Origin;
 use crate::relay::dial::Dialer;
-use crate::relay::sockets::{End, Progress, Socket, Undelivered, pump};
-use crate::sshd::Sshd;
+use crate::relay::sockets::{End, Moved, Progress, Socket, Undelivered, pump};
+use crate::sshd::{SILENT, Sshd};
 use crate::status::board::Slice;
 use crate::status::model::{Bridge, OriginCount, RefusalReason};
 
@@ -39,6 +39,7 @@ const LASTING: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) service: SocketAddr,
+    pub(super) sshd: Sshd,
     pub(super) dialer: Dialer,
     pub(super) slice: Slice<Bridge>,
     pub(super) limits: Limits,
@@ -260,6 +261,13 @@ impl Context {
         self.relay(client, service, Progress::default(), slot).await;
     }
 
+    /// A connection on which sshd has not said a word is a reason to check it.
+    fn suspect_silence(&self, moved: &Moved) {
+        if moved.outward() == 0 {
+            self.sshd.suspect();
+        }
+    }
+
     async fn relay(
         &self,
         client: Socket,
@@ -269,6 +277,7 @@ impl Context {
     ) {
         let began = Instant::now();
         let sockets = [client.as_fd(), service.as_fd()];
+        let moved = Arc::clone(&progress.moved);
         let unmarked = AtomicU8::new(0);
         let mark = slot.as_ref().map_or(&unmarked, Slot::mark);
         let keep = async {
@@ -276,6 +285,10 @@ impl Context {
             Box::pin(sleep(LASTING)).await;
             if let Some(slot) = &slot {
                 slot.keep(&sockets);
+            }
+            if moved.outward() == 0 {
+                Box::pin(sleep(SILENT)).await;
+                self.suspect_silence(&moved);
             }
             pending::<Infallible>().await
         };
@@ -299,6 +312,7 @@ impl Context {
                 "the agent stops".to_owned()
             }
         };
+        self.suspect_silence(&progress.moved);
         info!(
             end,
             bytes_in = progress.moved.inward(),

@@ -112,6 +112,7 @@ impl Bridge {
         let (store, left) = store::take_over(&mut inherited).unzip();
         let context = Context {
             service: config.sshd,
+            sshd: sshd.clone(),
             dialer,
             slice: slice.clone(),
             limits,

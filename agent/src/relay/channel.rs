@@ -59,18 +59,18 @@ pub async fn pump(
     first: Option<Bytes>,
     backlog: &Backlog,
     outbox: &Outbox,
+    progress: &Progress,
     note: impl Fn(Moved),
 ) -> Moved {
     let (mut reader, writer) = channel.split();
     let (from_service, to_service) = service.into_split();
-    let progress = Progress::default();
     let end = {
-        let mut outward = pin!(outward(from_service, &writer, outbox, &progress));
+        let mut outward = pin!(outward(from_service, &writer, outbox, progress));
         let mut inward = pin!(inward(
             &mut reader,
             to_service,
             first,
-            &progress,
+            progress,
             backlog.part(),
             &note
         ));
@@ -105,9 +105,9 @@ pub async fn pump(
     progress.moved()
 }
 
-/// Shared by the two ways of one relay, which are one task.
-#[derive(Default)]
-struct Progress {
+/// How far a relay has come; shared by its two ways, which are one task, and by its owner.
+#[derive(Debug, Default)]
+pub struct Progress {
     inward: AtomicU64,
     outward: AtomicU64,
     /// One way has ended.
@@ -117,7 +117,8 @@ struct Progress {
 }
 
 impl Progress {
-    fn moved(&self) -> Moved {
+    /// What was moved so far.
+    pub fn moved(&self) -> Moved {
         Moved {
             inward: self.inward.load(Relaxed),
             outward: self.outward.load(Relaxed),

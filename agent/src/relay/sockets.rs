@@ -16,6 +16,7 @@ mod ways;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -80,8 +81,8 @@ pub enum End {
 pub struct Progress {
     /// What was read on one side and is still to be written on the other.
     pub undelivered: Undelivered,
-    /// What was written so far.
-    pub moved: Moved,
+    /// What was written so far. Others may look at it meanwhile.
+    pub moved: Arc<Moved>,
 }
 
 /// Moves bytes both ways until both directions have ended or one side breaks off.

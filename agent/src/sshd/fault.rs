@@ -18,7 +18,7 @@ pub struct CheckError {
 pub enum Reason {
     /// Nobody listens, or the address can't be reached.
     Down(io::Error),
-    /// Connected, and nothing more for five seconds.
+    /// Connected, and nothing more for so long that people should know.
     Silent,
     /// Connected, and closed again after these words, if any.
     NoBanner(String),
@@ -27,6 +27,11 @@ pub enum Reason {
 }
 
 impl CheckError {
+    /// Whether nobody listens, so that a dial reaches no program.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(&self.reason, Reason::Down(_))
+    }
+
     /// Whether an sshd that has answered before may be as well as ever, in spite of this.
     ///
     /// It turns a source away before the banner when it has too many strangers waiting
@@ -55,7 +60,7 @@ impl fmt::Display for CheckError {
             Reason::Silent => write!(
                 f,
                 "{address} takes the connection and says nothing for {} s",
-                super::DEADLINE.as_secs()
+                super::watcher::SILENT.as_secs()
             ),
             Reason::NoBanner(said) if said.is_empty() => {
                 write!(f, "{address} closes the connection before its SSH banner")
@@ -97,12 +102,14 @@ impl Explain for CheckError {
                  elsewhere, set [bridge] sshd in /etc/vmagent/config.toml."
             }
             Reason::Silent => {
-                "sshd may be stopped or starved: see systemctl status ssh, and whether the \
-                 machine is out of memory or processes."
+                "sshd may be slow, stopped or starved, or wait for a name server (UseDNS): see \
+                 systemctl status ssh, and whether the machine is out of memory or processes. The \
+                 connection is kept, so as not to add to its work."
             }
             Reason::NoBanner(_) => {
                 "See journalctl -u ssh. Without any host key sshd can't start: ssh-keygen -A \
-                 makes them. MaxStartups or PerSourcePenalties may also turn clients away."
+                 makes them. MaxStartups, PerSourcePenalties, or /etc/hosts.allow and hosts.deny may \
+                 also turn clients away."
             }
             Reason::NotSsh(_) => {
                 "Another program has sshd's port: ss -ltnp shows it. Set [bridge] sshd in \

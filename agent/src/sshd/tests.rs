@@ -2,9 +2,13 @@ use proptest::prelude::*;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::watcher::{Absence, PATIENCE};
 use super::*;
-use crate::explain::Explain;
 use crate::status::board::Board;
+use crate::status::model::SshdState;
 
 fn banner(text: &str) -> Introduction {
     Introduction::Banner(text.to_owned())
@@ -90,7 +94,7 @@ fn watched(address: SocketAddr) -> (Board, Sshd) {
     let board = Board::new(&address.to_string());
     let (mut watcher, sshd) = watch(address, Dialer::default(), board.sshd());
     watcher.timing.doubtful = Duration::from_millis(10);
-    watcher.timing.least = Duration::from_millis(10);
+    watcher.timing.suspicion = (Duration::from_millis(10), Duration::from_millis(20));
     tokio::spawn(watcher.run(CancellationToken::new()));
     (board, sshd)
 }
@@ -99,7 +103,7 @@ fn watched(address: SocketAddr) -> (Board, Sshd) {
 async fn a_banner_makes_it_ready_and_is_published() {
     let (board, mut sshd) = watched(server(&["SSH-2.0-test\r\n"]).await);
     assert_eq!(sshd.state(), State::Unknown);
-    sshd.becomes_ready().await;
+    assert_eq!(sshd.banner().await.as_deref(), Ok("SSH-2.0-test"));
     let mut status = board.subscribe();
     let status = status.wait_for(|s| s.sshd.state == SshdState::Ready);
     let status = status.await.unwrap().clone();
@@ -129,6 +133,16 @@ async fn an_sshd_that_comes_late_is_found() {
     sshd.becomes_ready().await;
 }
 
+/// What a watch makes of a server at first.
+async fn first_fault(address: SocketAddr) -> model::Fault {
+    let (_, mut sshd) = watched(address);
+    sshd.changed().await;
+    let State::Down(fault) = sshd.state() else {
+        panic!("{:?}", sshd.state());
+    };
+    fault
+}
+
 #[tokio::test]
 async fn each_fault_has_its_code() {
     for (answers, code) in [
@@ -136,26 +150,26 @@ async fn each_fault_has_its_code() {
         (&["Not allowed at this time\r\n"], "sshd-no-banner"),
         (&["220 mail.example.org ESMTP\r\n"], "sshd-no-banner"),
     ] {
-        let error = check(server(answers).await, &Dialer::default()).await;
-        let error = error.unwrap_err();
-        assert_eq!(error.code(), code);
-        assert!(error.to_string().contains(answers[0].trim()), "{error}");
-        assert!(error.advice().contains("ssh-keygen -A"));
+        let fault = first_fault(server(answers).await).await;
+        assert_eq!(fault.code, code);
+        assert!(fault.message.contains(answers[0].trim()), "{fault:?}");
+        assert!(fault.advice.contains("ssh-keygen -A"));
+        assert!(fault.advice.contains("hosts.allow"));
     }
     let mut endless: &[u8] = &[b'x'; 300];
-    let reason = read_banner(&mut endless, DEADLINE).await.unwrap_err();
+    let reason = read_banner(&mut endless, PATIENCE).await.unwrap_err();
     assert!(matches!(reason, Reason::NotSsh(_)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_waits_is_silent_or_of_another_kind() {
     let (mut near, mut far) = tokio::io::duplex(64);
-    let reason = read_banner(&mut near, DEADLINE).await.unwrap_err();
+    let reason = read_banner(&mut near, PATIENCE).await.unwrap_err();
     assert!(matches!(reason, Reason::Silent));
     far.write_all(b"220 mail.example.org ESMTP\r\n")
         .await
         .unwrap();
-    let reason = read_banner(&mut near, DEADLINE).await.unwrap_err();
+    let reason = read_banner(&mut near, PATIENCE).await.unwrap_err();
     assert!(matches!(reason, Reason::NotSsh(said) if said.starts_with("220 mail")));
 }
 
@@ -186,16 +200,54 @@ async fn one_penalty_does_not_turn_a_good_sshd_down() {
 async fn a_check_introduces_itself_and_leaves() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let peer = async {
-        let (mut stream, _): (TcpStream, _) = listener.accept().await.unwrap();
-        stream.write_all(b"SSH-2.0-x\r\n").await.unwrap();
-        let mut said = String::new();
-        stream.read_to_string(&mut said).await.unwrap();
-        said
-    };
-    let dialer = Dialer::default();
-    let (result, said) = tokio::join!(check(address, &dialer), peer);
-    assert_eq!(result.unwrap(), "SSH-2.0-x");
+    let (_, _sshd) = watched(address);
+    let (mut stream, _): (TcpStream, _) = listener.accept().await.unwrap();
+    stream.write_all(b"SSH-2.0-x\r\n").await.unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).await.unwrap();
     assert!(said.starts_with("SSH-2.0-vmagent_"));
     assert!(said.ends_with("\r\n"));
+}
+
+/// A slow sshd: there is one connection to it, and no other until it has answered.
+#[tokio::test(start_paused = true)]
+async fn a_check_stays_on_its_connection_however_slow_sshd_is() {
+    let (near, mut far) = tokio::io::duplex(64);
+    let mut near = near;
+    let read = read_banner(&mut near, PATIENCE);
+    let answer = async {
+        sleep(Duration::from_secs(119)).await;
+        far.write_all(b"SSH-2.0-slow\r\n").await.unwrap();
+    };
+    let (read, ()) = tokio::join!(read, answer);
+    assert_eq!(read.unwrap(), "SSH-2.0-slow");
+}
+
+#[test]
+fn an_absent_sshd_is_looked_for_often_at_first() {
+    let mut absence = Absence::new(Timing::DEFAULT);
+    let pauses: Vec<_> = (0..10).map(|_| absence.pause().as_millis()).collect();
+    assert_eq!(pauses[..5], [100, 200, 400, 750, 750]);
+    absence.timing.hopeful = Duration::ZERO;
+    assert!(
+        (0..10)
+            .map(|_| absence.pause())
+            .any(|pause| pause == Duration::from_secs(5))
+    );
+}
+
+#[tokio::test]
+async fn a_suspicion_is_looked_into_and_a_quiet_hour_is_not_disturbed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (_board, mut sshd) = watched(listener.local_addr().unwrap());
+    let greet = async || {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"SSH-2.0-x\r\n").await.unwrap();
+    };
+    greet().await;
+    sshd.becomes_ready().await;
+    let quiet = timeout(Duration::from_millis(100), listener.accept());
+    assert!(quiet.await.is_err(), "a check without a reason");
+    sshd.suspect();
+    greet().await;
 }

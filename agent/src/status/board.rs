@@ -195,6 +195,7 @@ fn blank(sshd: &str) -> Status {
             address: sshd.to_owned(),
             banner: None,
             latency_ms: None,
+            origins_apart: None,
             fault: None,
         },
         ways_in: Vec::new(),

@@ -259,6 +259,10 @@ pub struct Sshd {
     pub banner: Option<String>,
     /// Milliseconds from the dial to the banner.
     pub latency_ms: Option<f64>,
+    /// Whether each origin reaches sshd from an address of its own, so that sshd's penalties and
+    /// limits act on it alone; null until sshd has answered.
+    #[serde(default)]
+    pub origins_apart: Option<bool>,
     /// Why it is not ready.
     pub fault: Option<Fault>,
 }

@@ -20,6 +20,7 @@ use crate::metadata::document::RemoteForward;
 use crate::origin::Origin;
 use crate::refusals::Refusals;
 use crate::relay::{backlog::Backlog, dial::Dialer, outbox::Outbox};
+use crate::sshd::Sshd;
 use crate::status::board::Slice;
 use crate::status::model::{RefusalCount, Tunnel};
 use task::{Refused, Task};
@@ -49,6 +50,7 @@ pub(super) struct Channels {
     summed_up: Instant,
     dialer: Dialer,
     sshd: SocketAddr,
+    watch: Sshd,
     desk: Desk,
     slice: Slice<Tunnel>,
     backlog: Backlog,
@@ -65,6 +67,7 @@ impl Channels {
             spec,
             dialer,
             sshd,
+            watch,
             slice,
             ..
         } = plan.clone();
@@ -78,6 +81,7 @@ impl Channels {
             summed_up: Instant::now(),
             dialer,
             sshd,
+            watch,
             desk,
             slice,
             backlog: Backlog::default(),
@@ -119,18 +123,17 @@ impl Channels {
             Origin::Cid(_) | Origin::Unix | Origin::Named(_) | Origin::Check => true,
         };
         let proves = !(self.public && inside);
-        let seen_as = self.dialer.source(address, &origin);
         let span = info_span!("tunnel", %origin);
         let task = Task {
             dialer: self.dialer.clone(),
             address,
             origin,
-            seen_as: seen_as.map_or_else(|| "this guest".to_owned(), |source| source.to_string()),
             slice: self.slice.clone(),
             backlog: self.backlog.clone(),
             outbox: self.outbox.clone(),
             evidence: (service == Service::Sshd).then(|| self.evidence.clone()),
             proves,
+            watch: (service == Service::Sshd).then(|| self.watch.clone()),
             desk: self.desk.clone(),
         };
         self.open

@@ -19,6 +19,7 @@ use crate::moment::at;
 use crate::news::News;
 use crate::pulse::Pulse;
 use crate::relay::dial::Dialer;
+use crate::sshd::Sshd;
 use crate::status::board::Slice;
 use crate::status::model::{self, Timestamp};
 
@@ -43,6 +44,8 @@ pub struct Driver {
     pub rejected: mpsc::Sender<metadata::Nudge>,
     /// Where sshd is expected.
     pub sshd: SocketAddr,
+    /// The watch over it.
+    pub watch: Sshd,
     /// Reaches sshd.
     pub dialer: Dialer,
     /// The tunnel's slice of the status.
@@ -220,6 +223,7 @@ impl Driver {
             spec: Arc::clone(spec?),
             proxy: spec?.proxies.get(index)?.clone(),
             sshd: self.sshd,
+            watch: self.watch.clone(),
             dialer: self.dialer.clone(),
             timing: self.timing.clone(),
             again: Arc::default(),

@@ -11,6 +11,7 @@ use super::machine::Probe;
 use super::timing::Timing;
 use crate::metadata::document::{Proxy, TunnelSpec};
 use crate::relay::dial::Dialer;
+use crate::sshd::Sshd;
 use crate::status::board::Slice;
 use crate::status::model;
 
@@ -20,6 +21,8 @@ pub(super) struct Plan {
     pub(super) spec: Arc<TunnelSpec>,
     pub(super) proxy: Proxy,
     pub(super) sshd: SocketAddr,
+    /// The watch over it.
+    pub(super) watch: Sshd,
     pub(super) dialer: Dialer,
     pub(super) timing: Timing,
     /// Begins a dial that is under way anew.

@@ -200,6 +200,9 @@ fn sshd(sshd: &Sshd) -> Vec<String> {
     if sshd.state == SshdState::Ready {
         facts.extend(sshd.banner.clone());
         facts.extend(sshd.latency_ms.map(|ms| format!("{ms:.1} ms")));
+        if sshd.origins_apart == Some(false) {
+            facts.push("sees all origins under one address".to_owned());
+        }
     }
     facts
 }

@@ -1,5 +1,8 @@
 //! One connection's way to its service.
 
+use std::convert::Infallible;
+use std::future::pending;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,7 +11,7 @@ use russh::client::Msg;
 use russh::{Channel, ChannelMsg, ChannelOpenFailure};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::super::evidence::Evidence;
@@ -16,8 +19,9 @@ use super::super::handler::Incoming;
 use super::super::probe::{Desk, Expected, PADDING, ProbeNonce};
 use crate::admission::Place;
 use crate::origin::{Origin, Party};
-use crate::relay::{backlog::Backlog, channel, dial::Dialer, outbox::Outbox};
-use crate::sshd;
+use crate::relay::channel::{self, Progress};
+use crate::relay::{backlog::Backlog, dial::Dialer, outbox::Outbox};
+use crate::sshd::{SILENT, Sshd};
 use crate::status::board::Slice;
 use crate::status::model::{OriginCount, RefusalReason, Tunnel};
 
@@ -40,7 +44,6 @@ pub(super) struct Task {
     pub(super) dialer: Dialer,
     pub(super) address: SocketAddr,
     pub(super) origin: Origin,
-    pub(super) seen_as: String,
     pub(super) slice: Slice<Tunnel>,
     pub(super) backlog: Backlog,
     pub(super) outbox: Outbox,
@@ -48,6 +51,8 @@ pub(super) struct Task {
     pub(super) evidence: Option<Evidence>,
     /// It came the way that the forward is for.
     pub(super) proves: bool,
+    /// The watch over sshd, where that is the service.
+    pub(super) watch: Option<Sshd>,
     pub(super) desk: Desk,
 }
 
@@ -76,7 +81,7 @@ impl Task {
                     self.relay(channel, service, None).await;
                 }
                 Err(error) => {
-                    warn!(address = %self.address, %error, "the service does not answer");
+                    self.unanswered(&error);
                     reply.reject(ChannelOpenFailure::ConnectFailed).await;
                 }
             }
@@ -110,7 +115,7 @@ impl Task {
         let mut service = match self.dialer.dial(self.address, &self.origin).await {
             Ok(service) => service,
             Err(error) => {
-                warn!(address = %self.address, %error, "the service does not answer");
+                self.unanswered(&error);
                 let _ = channel.close().await;
                 return Ok(());
             }
@@ -127,16 +132,53 @@ impl Task {
         Ok(())
     }
 
+    fn unanswered(&self, error: &io::Error) {
+        warn!(address = %self.address, %error, "the service does not answer");
+        self.suspect();
+    }
+
+    /// sshd did not answer somebody.
+    fn suspect(&self) {
+        self.watch.iter().for_each(Sshd::suspect);
+    }
+
     async fn relay(&self, channel: Channel<Msg>, service: TcpStream, first: Option<Bytes>) {
-        let _open = Open::new(&self.slice, &self.origin, &self.seen_as);
-        info!(seen_as = %self.seen_as, to = %self.address, "opened");
+        let seen_as = service
+            .local_addr()
+            .map_or_else(|_| "this guest".to_owned(), |local| local.ip().to_string());
+        let _open = Open::new(&self.slice, &self.origin, &seen_as);
+        info!(seen_as, to = %self.address, "opened");
         let since = Instant::now();
         let note = |moved| {
             if let Some(evidence) = &self.evidence {
                 evidence.note(moved, self.proves);
             }
         };
-        let moved = channel::pump(channel, service, first, &self.backlog, &self.outbox, note).await;
+        let progress = Progress::default();
+        let pumped = channel::pump(
+            channel,
+            service,
+            first,
+            &self.backlog,
+            &self.outbox,
+            &progress,
+            note,
+        );
+        // A connection on which sshd has not said a word is a reason to check it.
+        let silence = async {
+            Box::pin(sleep(SILENT)).await;
+            if progress.moved().outward == 0 {
+                self.suspect();
+            }
+            pending::<Infallible>().await
+        };
+        let moved = tokio::select! {
+            moved = pumped => moved,
+            never = silence => match never {},
+        };
+        if moved.outward == 0 {
+            self.suspect();
+        }
         info!(
             inward = moved.inward,
             outward = moved.outward,
@@ -148,9 +190,10 @@ impl Task {
     /// Answers a probe of this agent.
     async fn prove(&self, mut channel: Channel<Msg>, nonce: ProbeNonce) {
         self.desk.arrived(nonce);
-        let banner = sshd::check(self.address, &self.dialer)
-            .await
-            .map_err(|e| e.to_string());
+        let banner = match &self.watch {
+            Some(watch) => watch.clone().banner().await,
+            None => Err("this forward does not lead to sshd".to_owned()),
+        };
         let sent = channel.data(nonce.proof(&banner).as_bytes()).await;
         debug!(?sent, "answered a probe");
         let rest = async {
