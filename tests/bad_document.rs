@@ -2,9 +2,10 @@
 //! the tunnel that was up stays up.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
-use harness::agent::Agent;
+use harness::agent::{Agent, binary};
 use harness::scene::{PORT, Scene};
 use serde_json::Value;
 
@@ -31,6 +32,36 @@ fn only_fault(agent: &Agent, code: &str, said: &str) {
     assert_eq!(status["metadata"]["state"], "failed", "{status:#}");
     assert_eq!(status["metadata"]["source"], "file", "{status:#}");
     assert_eq!(status["tunnel"]["state"], "up", "{status:#}");
+}
+
+/// Documents that would ask for no tunnel, or for another one, if an unknown key were passed over;
+/// and what is said of each.
+fn less_than_was_meant(good: &str) -> [(String, &'static str); 7] {
+    let flat = |deep: &str| good.replace(&format!("\n{deep}"), "\n");
+    let (head, body) = good.split_once("  tunnel:\n").unwrap();
+    let at = format!("port: {PORT}\n");
+    let twice = format!("{at}    forwards: [{{bind: '*', port: {PORT}, to: '127.0.0.1:80'}}]\n");
+    [
+        (good.replace("tunnel:", "Tunnel:"), "Tunnel: unknown key"),
+        (good.replace("tunnel:", "tunels:"), "tunels: unknown key"),
+        (
+            good.replace("vmagent:", "vm-agent:"),
+            "vm-agent: unknown key",
+        ),
+        (flat("  "), "tunnel: found beside vmagent"),
+        (
+            format!(
+                "{head}  tunnel:\n{}",
+                body.replace("\n    ", "\n  ").replacen("    ", "  ", 1)
+            ),
+            "bind: a key of tunnel",
+        ),
+        (good.replace("when:", "whan:"), "tunnel.whan: unknown key"),
+        (
+            good.replace(&at, &twice),
+            "tunnel.forwards[0]: asks for port 12345 on \"*\", which tunnel asks for already",
+        ),
+    ]
 }
 
 #[test]
@@ -90,6 +121,17 @@ fn a_document_that_can_not_be_read_costs_nothing_but_a_fault() {
     for (code, said, bytes) in cases {
         write(&scene, &bytes);
         only_fault(&agent, code, said);
+    }
+    for (text, said) in less_than_was_meant(&good) {
+        write(&scene, text.as_bytes());
+        only_fault(&agent, "document-invalid", said);
+        let path = scene.agent_dir().join("tunnel.yaml");
+        let mut command = Command::new(binary());
+        command.args(["check-config", "--document"]).arg(path);
+        let output = command.output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(words.contains(said), "check-config says otherwise: {words}");
+        assert_eq!(output.status.code(), Some(78), "{words}");
     }
     // Of two keys of one name the last counts, as for cloud-init: this is the same tunnel.
     let port = format!("port: {PORT}");

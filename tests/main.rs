@@ -30,6 +30,7 @@ mod kept_units;
 mod known_hosts;
 mod limits;
 mod local_sshd;
+mod logins;
 mod nat_verdict;
 mod news;
 mod outlive;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use harness::agent::{self, Agent};
 use harness::netns::Namespace;
+use harness::pid1::without_vsock;
 use harness::process;
 use harness::scene::{OPTIONS, Scene};
 use serde_json::Value;
@@ -136,6 +137,61 @@ fn a_tunnel_is_up_as_soon_as_it_is_needed_and_outlives_the_need_while_it_is_used
     let now = SystemTime::now() + Duration::from_secs(1);
     assert!(now >= last, "before the moment that it named");
     assert!(changed.elapsed() >= QUIET + LOOK / 2);
+}
+
+/// A guest with a public address and nothing of ours that leads to it is well, and says how it is
+/// reached; behind NAT it is not.
+fn reached_directly(bridge: &str) {
+    let wired = Wired::new();
+    let config = [("tunnel", "when = \"auto\""), ("bridge", bridge)];
+    let dir = wired.scene.agent_dir();
+    let agent = Agent::start(&wired.scene.namespace, &dir, &config).unwrap();
+    let alone = |status: &Value| {
+        let unavailable = status["bridge"]["fault"]["code"] == "vsock-unavailable";
+        unavailable || status["bridge"]["state"] == "off"
+    };
+    let behind = verdict(&agent, "nat", "not-asked");
+    assert_eq!(behind["nat"]["address"], Value::Null);
+    let status = agent.wait_for("no bridge", SOON, alone).unwrap();
+    let expected = match status["bridge"]["state"].as_str() {
+        Some("off") => "ok",
+        _ => "degraded",
+    };
+    let rest = |status: &Value| status["health"] == expected;
+    agent.wait_for(expected, SOON, rest).unwrap();
+    // The public address comes; then a document that needs no tunnel there.
+    wired.renumber(PRIVATE, PUBLIC);
+    for decision in ["not-asked", "not-needed"] {
+        verdict(&agent, "direct", decision);
+        let well = |status: &Value| status["health"] == "ok";
+        let status = agent.wait_for("ok", SOON, well).unwrap();
+        assert_eq!(status["nat"]["address"], "203.0.113.7", "{status:#}");
+        assert_eq!(status["tunnel"]["state"], "off", "{status:#}");
+        let output = agent.ask(&["--wait", "10"]).unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let words = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            words.contains("network   ssh root@203.0.113.7\n"),
+            "{words}"
+        );
+        assert!(!words.contains("What is wrong"), "{words}");
+        agent
+            .write_document(&wired.scene.document().unwrap())
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_public_address_is_enough_where_the_bridge_is_off() {
+    reached_directly("listen = \"off\"");
+}
+
+#[test]
+fn a_public_address_is_enough_where_there_is_no_vsock() {
+    // What is started in there has no AF_VSOCK, and neither has what that starts.
+    without_vsock(|| reached_directly("listen = \"vsock:22\""))
+        .join()
+        .unwrap();
 }
 
 #[test]

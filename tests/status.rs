@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use harness::agent::{Agent, binary};
-use harness::scene::Scene;
+use harness::scene::{OPTIONS, PORT, Scene};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -95,6 +95,101 @@ fn it_says_when_the_agent_is_not_there_or_may_not_be_asked() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));
+}
+
+/// Whether this says that all is well, and there is no tunnel.
+fn is_well_without_a_tunnel(status: &Value) -> bool {
+    status["health"] == "ok" && status["tunnel"]["state"] == "off"
+}
+
+#[test]
+fn from_a_document_to_the_tunnel_nothing_says_that_all_is_well() {
+    let scene = Scene::new().unwrap();
+    let public = scene.key.public().unwrap();
+    scene
+        .proxy
+        .authorize("restrict,port-forwarding", &public)
+        .unwrap();
+    let host_key = scene.proxy.host_key("ed25519").unwrap();
+    let document = |port| {
+        scene
+            .document_with("0.0.0.0", port, &host_key, &scene.key, "")
+            .unwrap()
+    };
+    let agent = Agent::start(&scene.namespace, &scene.agent_dir(), &[]).unwrap();
+    agent
+        .wait_for("rest", SOON, is_well_without_a_tunnel)
+        .unwrap();
+    let mut watch = agent.watch().unwrap();
+    watch.until("any status", SOON, |_| true).unwrap();
+    // The first document, and then others in its place.
+    for port in [PORT, PORT + 1, PORT + 2] {
+        agent.write_document(&document(port)).unwrap();
+        let (mut seen, mut noticed) = (Vec::new(), port > PORT);
+        loop {
+            let status = watch.until("news", SOON, |_| true).unwrap();
+            let tunnel = &status["tunnel"];
+            let state = tunnel["state"].as_str().unwrap().to_owned();
+            let there = state == "up" && tunnel["port"] == port;
+            seen.push((status["health"].clone(), state));
+            let quiet = is_well_without_a_tunnel(&status);
+            if status["metadata"]["state"] == "absent" {
+                // The file has been noticed, and is not read yet.
+                noticed |= !quiet;
+                assert!(quiet || status["health"] == "starting", "{status:#}");
+            } else {
+                assert!(noticed && !quiet, "{seen:?} {status:#}");
+                let replaced = port > PORT && tunnel["state"] == "off";
+                assert!(!replaced, "{seen:?} {status:#}");
+            }
+            if there && status["health"] == "ok" {
+                break;
+            }
+        }
+        // Before it is up, it is not well.
+        let up = seen
+            .iter()
+            .position(|(_, state)| state == "opening")
+            .unwrap();
+        let early = seen[up..]
+            .iter()
+            .filter(|(health, state)| health == "ok" && state != "up");
+        assert_eq!(early.count(), 0, "{seen:?}");
+    }
+    // Taken back, it closes in peace.
+    std::fs::remove_file(scene.agent_dir().join("tunnel.yaml")).unwrap();
+    watch.until("rest", SOON, is_well_without_a_tunnel).unwrap();
+}
+
+#[test]
+fn a_way_in_is_waited_for_from_before_its_document() {
+    let scene = Scene::new().unwrap();
+    let public = scene.key.public().unwrap();
+    scene.proxy.authorize(OPTIONS, &public).unwrap();
+    let agent = Agent::start(&scene.namespace, &scene.agent_dir(), &[]).unwrap();
+    let bridge = agent
+        .ask(&["--wait-for", "bridge", "--wait", "10"])
+        .unwrap();
+    assert_eq!(bridge.status.code(), Some(0));
+    let any = agent.ask(&["--wait-for", "any"]).unwrap();
+    assert_eq!(any.status.code(), Some(0));
+    // All is well without a tunnel, but that is not what is asked.
+    assert_eq!(agent.ask(&["--wait", "10"]).unwrap().status.code(), Some(0));
+    let ask = |limit| agent.ask(&["--json", "--wait-for", "tunnel", "--wait", limit]);
+    assert_eq!(ask("0").unwrap().status.code(), Some(1));
+    agent.write_document(&scene.document().unwrap()).unwrap();
+    let waited = ask("20").unwrap();
+    assert_eq!(waited.status.code(), Some(0), "{}", text(&waited.stdout));
+    let status: Value = serde_json::from_slice(&waited.stdout).unwrap();
+    assert_eq!(status["tunnel"]["state"], "up", "{status:#}");
+    // It is up, whatever else is wrong.
+    agent.write_document("vmagent: {version: 2}\n").unwrap();
+    let lost = |status: &Value| status["health"] == "degraded";
+    agent.wait_for("degraded health", SOON, lost).unwrap();
+    assert_eq!(ask("0").unwrap().status.code(), Some(0));
+    assert_eq!(agent.ask(&[]).unwrap().status.code(), Some(1));
+    let wrong = agent.ask(&["--wait-for", "nothing"]).unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
 }
 
 #[test]

@@ -1,11 +1,9 @@
 //! The tunnel comes up by every kind of key and pin, leads here, and says so truthfully.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
-use harness::openssh::{TUNNEL_USER, make_key};
-use harness::process;
+use harness::openssh::{TUNNEL_USER, make_key, sign};
 use harness::scene::{OPTIONS, PORT, Scene};
 use harness::ssh::Key;
 use nix::sys::signal::Signal;
@@ -76,10 +74,8 @@ fn a_user_certificate_logs_in() {
         .unwrap();
     for kind in ["ed25519", "ecdsa", "rsa"] {
         let key = make_key(&scene.agent_dir().join(format!("key_{kind}")), kind).unwrap();
-        sign(&ca, &key, &["-n", TUNNEL_USER]);
-        let certificate =
-            fs::read_to_string(key.path.with_file_name(format!("key_{kind}-cert.pub")));
-        let more = format!("    certificate: '{}'\n", certificate.unwrap().trim());
+        let certificate = sign(&ca, &key, &["-n", TUNNEL_USER]).unwrap();
+        let more = format!("    certificate: '{certificate}'\n");
         let host_key = scene.proxy.host_key("ed25519").unwrap();
         let document = scene
             .document_with("0.0.0.0", PORT, &host_key, &key, &more)
@@ -139,7 +135,7 @@ fn a_host_certificate_by_a_pinned_authority_is_accepted_and_no_other() {
         (&stranger, "127.0.0.1", false),
     ] {
         scene.proxy.stop();
-        sign(signer, &host, &["-h", "-n", name]);
+        sign(signer, &host, &["-h", "-n", name]).unwrap();
         scene.proxy.start().unwrap();
         let document = scene
             .document_with("0.0.0.0", PORT, &pin, &scene.key, "")
@@ -151,16 +147,6 @@ fn a_host_certificate_by_a_pinned_authority_is_accepted_and_no_other() {
             agent.tunnel_fault("host-key-mismatch", SOON).unwrap();
         }
     }
-}
-
-fn sign(ca: &Key, key: &Key, options: &[&str]) {
-    let mut command = Command::new("ssh-keygen");
-    command
-        .args(["-q", "-s"])
-        .arg(&ca.path)
-        .args(["-I", "vmagent-test"])
-        .args(options);
-    process::run(command.arg(key.path.with_extension("pub"))).unwrap();
 }
 
 #[test]

@@ -19,7 +19,8 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Can this VM be reached, how, and if not, why?   vmagent status
-The same for a program, once it is up:          vmagent status --json --wait 60
+The same for a program, once all is well:       vmagent status --json --wait 60
+Has the tunnel come up within a minute?         vmagent status --wait-for tunnel --wait 60
 Is what I wrote right?                          vmagent check-config --document tunnel.yaml";
 
 /// What to do.
@@ -36,8 +37,8 @@ pub enum Command {
     Run(Run),
     /// Say whether this VM can be reached, how, and if not, why
     ///
-    /// Exit status: 0 all is well; 1 degraded or starting; 2 wrong usage; 3 the agent is not
-    /// running; 4 not allowed to ask it.
+    /// Exit status: 0 all is well, or the way in of --wait-for is up; 1 degraded or starting;
+    /// 2 wrong usage; 3 the agent is not running; 4 not allowed to ask it.
     Status(Status),
     /// Check a configuration, and a tunnel document, without running anything
     ///
@@ -71,12 +72,31 @@ pub struct Status {
     /// Print the lines of a known_hosts file by which ssh knows this VM, for each way in
     #[arg(long, conflicts_with_all = ["json", "watch"])]
     pub known_hosts: bool,
-    /// Wait until all is well, or the agent even starts, this long at most
+    /// Wait until all is well, this long at most; also for an agent that has not started
+    ///
+    /// The agent answers for the metadata that it has read. For a tunnel document that was written
+    /// just now, use --wait-for tunnel.
     #[arg(long, value_name = "SECONDS")]
     pub wait: Option<u64>,
+    /// Wait until this way in is up, for as long as it takes; --wait sets a limit
+    ///
+    /// Exit status: 0 this way in is up, whatever the rest; 1 it was not up within --wait SECONDS.
+    #[arg(long, value_name = "WAY")]
+    pub wait_for: Option<Way>,
     /// The agent's status socket [default: the configured one]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+}
+
+/// A way in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Way {
+    /// The reverse tunnel is up.
+    Tunnel,
+    /// The vsock bridge is ready, or another program serves its port.
+    Bridge,
+    /// One of the two.
+    Any,
 }
 
 /// `vmagent check-config`

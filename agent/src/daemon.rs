@@ -126,6 +126,8 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
         when: config.when,
         nat: board.nat(),
         instance_id: board.instance_id(),
+        certificate: board.certificate(),
+        reread: reread.clone(),
         status: board.subscribe(),
         wanted: wanted_in,
     };

@@ -212,6 +212,24 @@ fn unreachable(inputs: &Inputs) -> (NatVerdict, String) {
     }
 }
 
+/// The public address behind a verdict that needs no tunnel: the one that the metadata names, or
+/// else one of the interface's, of IPv4 before IPv6.
+fn reached_at(inputs: &Inputs, verdict: NatVerdict) -> Option<IpAddr> {
+    match verdict {
+        NatVerdict::Nat | NatVerdict::Unknown => return None,
+        NatVerdict::Direct | NatVerdict::OneToOne => {}
+    }
+    if let PublicAddress::Own(public) = inputs.public {
+        let public = public.to_canonical();
+        if Reach::of(&public) == Reach::Public {
+            return Some(public);
+        }
+    }
+    let public =
+        |v4: bool| inputs.find(move |ip, reach| ip.is_ipv4() == v4 && reach == Reach::Public);
+    public(true).or_else(|| public(false)).map(|(_, ip, _)| ip)
+}
+
 /// The slice of the status that shows all of it, but for the hold.
 #[must_use]
 pub fn show(
@@ -235,6 +253,7 @@ pub fn show(
         interface: route.interface.clone(),
         metric: route.metric,
     };
+    let reached_at = reached_at(inputs, verdict).map(|address| address.to_string());
     let inputs = NatInputs {
         addresses: inputs
             .addresses
@@ -253,6 +272,9 @@ pub fn show(
         inputs,
         decision,
         held_until: None,
+        address: reached_at,
+        revision: 0,
+        wanted: 0,
     }
 }
 

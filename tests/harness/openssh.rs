@@ -20,7 +20,7 @@ use crate::netns::Namespace;
 use crate::process::Process;
 use crate::wait;
 
-pub use keys::make_key;
+pub use keys::{make_key, sign};
 
 /// The account that tunnels log in to: one that every Debian has, and nobody uses.
 pub const TUNNEL_USER: &str = "nobody";

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::host;
-use crate::metadata::document::{Document, TunnelSpec, When};
-use crate::metadata::{Facts, InForce};
+use crate::metadata::document::{TunnelSpec, Validity, When};
+use crate::metadata::{Facts, InForce, Nudge};
 use crate::moment::at;
 use crate::nat::hold::{Hold, Traffic};
 use crate::nat::{self, Inputs};
 use crate::status::board::Slice;
-use crate::status::model::{self, Status, Timestamp, TunnelDecision, TunnelState};
+use crate::status::model::{self, Fault, Status, Timestamp, TunnelDecision, TunnelState};
 use crate::tunnel::driver::Wanted;
 
 /// Between two looks at the network.
@@ -29,6 +29,9 @@ pub(super) struct Desire {
     pub(super) when: Option<When>,
     pub(super) nat: Slice<model::Nat>,
     pub(super) instance_id: Slice<Option<String>>,
+    pub(super) certificate: Slice<Option<model::Certificate>>,
+    /// Has the metadata read again, for a newer certificate.
+    pub(super) reread: mpsc::Sender<Nudge>,
     /// Where it stands whether a live tunnel is in use, before it is taken down.
     pub(super) status: watch::Receiver<Status>,
     pub(super) wanted: watch::Sender<Wanted>,
@@ -39,35 +42,96 @@ impl Desire {
     pub(super) async fn run(mut self) {
         let mut hold = Hold::default();
         loop {
-            let InForce { document, epoch } = self.documents.borrow_and_update().clone();
+            let in_force = self.documents.borrow_and_update().clone();
             let facts = self.facts.borrow_and_update().clone();
-            let (spec, until) = self.decide(document.as_deref(), facts, &mut hold);
-            let wanted = Wanted { spec, epoch };
-            let changed = self.wanted.send_if_modified(|before| {
-                let changed = *before != wanted;
-                before.clone_from(&wanted);
-                changed
-            });
-            if changed {
-                info!(
-                    wanted = self.wanted.borrow().spec.is_some(),
-                    "what is wanted of the tunnel has changed"
-                );
-            }
+            let changes_in = self.watch_certificate(&in_force, SystemTime::now());
+            let (spec, until) = self.decide(&in_force, facts, &mut hold);
+            self.want(spec, in_force.epoch);
             tokio::select! {
                 Ok(()) = self.documents.changed() => {}
                 Ok(()) = self.facts.changed() => {}
                 Ok(()) = self.network.changed() => {}
                 () = at(until) => {}
-                () = sleep(LOOK) => {}
+                () = sleep(LOOK.min(changes_in)) => {}
             }
+        }
+    }
+
+    /// Publishes the certificate of the document in force. Nudges the metadata when its warning
+    /// changes: it is about to expire, or has expired. Returns the time until the next change.
+    fn watch_certificate(&self, in_force: &InForce, now: SystemTime) -> Duration {
+        let tunnel = in_force.document.as_ref();
+        let login = tunnel.and_then(|document| Some(&document.tunnel.as_ref()?.login));
+        let certificate = login.and_then(|login| login.certificate.as_ref());
+        let lapse = login.and_then(|login| login.lapse(now));
+        let next = certificate.and_then(|certificate| Validity::of(certificate).next(now));
+        let changes_in = next.and_then(|next| next.duration_since(now).ok());
+        let changes_in = changes_in.unwrap_or(Duration::MAX);
+        let before = self.certificate.get();
+        let shown = certificate.map(|certificate| {
+            let Validity { from, until } = Validity::of(certificate);
+            let same = |fault: &&Fault| {
+                let lapse = lapse.as_ref();
+                lapse.is_some_and(|lapse| lapse.to_string() == fault.message)
+            };
+            let known = before.as_ref().and_then(|shown| shown.warning.as_ref());
+            let known = known.filter(same).cloned();
+            let new = || lapse.as_ref().map(|lapse| Fault::after(None, lapse));
+            model::Certificate {
+                key_id: certificate.key_id().to_owned(),
+                valid_after: from.map(Timestamp),
+                valid_before: until.map(Timestamp),
+                warning: known.or_else(new),
+            }
+        });
+        if shown == before {
+            return changes_in;
+        }
+        if let Some(warning) = shown.as_ref().and_then(|shown| shown.warning.as_ref()) {
+            warn!(
+                code = warning.code,
+                "{}. {}", warning.message, warning.advice
+            );
+        }
+        let same = |shown: &model::Certificate, before: &model::Certificate| {
+            shown.key_id == before.key_id && shown.valid_before == before.valid_before
+        };
+        if let (Some(shown), Some(before)) = (&shown, &before)
+            && same(shown, before)
+        {
+            // Where the queue is full, a nudge in it asks for the same.
+            let _ = self.reread.try_send(Nudge::AuthFault);
+        }
+        self.certificate.update(|slice| *slice = shown);
+        changes_in
+    }
+
+    /// Hands the tunnel to the driver, if it is another one than before.
+    fn want(&self, spec: Option<Arc<TunnelSpec>>, epoch: u64) {
+        let held = spec.is_some();
+        let changed = self.wanted.send_if_modified(|wanted| {
+            let changed = wanted.spec != spec || wanted.epoch != epoch;
+            if changed {
+                let revision = wanted.revision + 1;
+                *wanted = Wanted {
+                    spec,
+                    epoch,
+                    revision,
+                };
+            }
+            changed
+        });
+        if changed {
+            let revision = self.wanted.borrow().revision;
+            self.nat.update(|slice| slice.wanted = revision);
+            info!(wanted = held, "what is wanted of the tunnel has changed");
         }
     }
 
     /// What is wanted, and until when if it is wanted only because it is there.
     fn decide(
         &self,
-        document: Option<&Document>,
+        in_force: &InForce,
         facts: Facts,
         hold: &mut Hold,
     ) -> (Option<Arc<TunnelSpec>>, Option<Instant>) {
@@ -75,6 +139,7 @@ impl Desire {
         let instance_id = facts.instance_id.or_else(host::instance_id);
         self.instance_id.update(|id| *id = instance_id);
         let (verdict, rule) = nat::verdict(&inputs);
+        let document = in_force.document.as_ref();
         let spec = document.and_then(|document| document.tunnel.clone());
         let decision = nat::decide(spec.as_ref().map(|spec| spec.when), self.when, verdict);
         let now = Instant::now();
@@ -90,9 +155,11 @@ impl Desire {
             TunnelDecision::NotNeeded => hold.kept_until(now, self.traffic()),
         };
         self.nat.update(|slice| {
-            let before = slice.held_until;
+            let (before, wanted) = (slice.held_until, slice.wanted);
             *slice = nat::show(&inputs, verdict, &rule, decision);
             slice.held_until = until.map(|until| wall(before, until - now));
+            slice.revision = in_force.revision;
+            slice.wanted = wanted;
         });
         let wanted = match decision {
             TunnelDecision::Always | TunnelDecision::Needed => true,

@@ -1,11 +1,13 @@
 //! `vmagent check-config --document`: what a person wants to know of a document.
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use russh::keys::HashAlg;
+use russh::keys::ssh_key::Certificate;
 
 use super::content::{Content, read_bounded};
-use super::document::{Carrier, Document, Parsed, RemoteForward, parse};
+use super::document::{Carrier, Document, Parsed, RemoteForward, Validity, parse};
 use crate::explain::Explain;
 
 /// Reads the document in the file at `path` for a person who wants to know whether it is good.
@@ -20,12 +22,12 @@ pub fn document(path: &Path) -> Result<String, String> {
     };
     let parsed = parse(&bytes, Carrier::Own);
     match parsed.map_err(|fault| format!("{fault}\n{}", fault.advice()))? {
-        Parsed::Document(document) => Ok(summary(&document)),
+        Parsed::Document(document) => summary(&document, SystemTime::now()),
         Parsed::Empty | Parsed::Missing => Err("there is nothing in it".to_owned()),
     }
 }
 
-fn summary(document: &Document) -> String {
+fn summary(document: &Document, now: SystemTime) -> Result<String, String> {
     let mut lines = vec!["the document is good".to_owned()];
     if let Some(tunnel) = &document.tunnel {
         let RemoteForward { bind, port } = &tunnel.forward;
@@ -36,6 +38,18 @@ fn summary(document: &Document) -> String {
             proxies.join(" or ")
         ));
         lines.push(format!("with the key {key}"));
+        if let Some(certificate) = &tunnel.login.certificate {
+            lines.push(validity(certificate));
+        }
+        match tunnel.login.lapse(now) {
+            // As the proxy will say: nothing that is written in the document makes it log in.
+            Some(lapse) if lapse.is_over() => {
+                let advice = lapse.advice();
+                return Err(format!("tunnel.certificate: {lapse}\n{advice}"));
+            }
+            Some(lapse) => lines.push(format!("warning: {lapse}")),
+            None => {}
+        }
     } else {
         lines.push("it asks for no tunnel".to_owned());
     }
@@ -45,5 +59,17 @@ fn summary(document: &Document) -> String {
             .iter()
             .map(|warning| format!("warning: {warning}")),
     );
-    lines.join("\n")
+    Ok(lines.join("\n"))
+}
+
+fn validity(certificate: &Certificate) -> String {
+    let until = Validity::of(certificate).until;
+    let until = until.map_or_else(
+        || "for ever".to_owned(),
+        |until| format!("until {}", humantime::format_rfc3339_seconds(until)),
+    );
+    format!(
+        "with the certificate {:?}, valid {until}",
+        certificate.key_id()
+    )
 }

@@ -4,13 +4,16 @@
 
 mod cursor;
 mod fault;
+mod overlap;
 mod parse;
 mod read;
+mod validity;
 mod write;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use russh::keys::ssh_key::{Certificate, PrivateKey};
 
@@ -19,6 +22,7 @@ use super::host_keys::HostKeys;
 pub use fault::DocumentFault;
 pub use parse::{Carrier, Parsed, parse};
 pub(super) use parse::{KEY, find, tree};
+pub use validity::{Lapse, Phase, Validity};
 pub(super) use write::write;
 
 /// When the tunnel is held.
@@ -106,6 +110,14 @@ pub struct Login {
     pub key: Arc<PrivateKey>,
     /// An OpenSSH user certificate for that key.
     pub certificate: Option<Certificate>,
+}
+
+impl Login {
+    /// What is wrong with the certificate at `now`, or soon will be.
+    #[must_use]
+    pub fn lapse(&self, now: SystemTime) -> Option<Lapse> {
+        Lapse::of(self.certificate.as_ref()?, now)
+    }
 }
 
 impl fmt::Debug for Login {

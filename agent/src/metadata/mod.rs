@@ -74,7 +74,7 @@ const RESTARTS: u32 = 10;
 pub enum Nudge {
     /// Somebody asks for it: SIGHUP, or a machine that woke up.
     Reload,
-    /// The proxy rejected our key; perhaps there is a new one.
+    /// The proxy rejected our key, or its certificate ends; perhaps there is a new one.
     AuthFault,
 }
 
@@ -85,6 +85,8 @@ pub struct InForce {
     pub document: Option<Arc<Document>>,
     /// How many restores from a snapshot were known when the round began that read it.
     pub epoch: u64,
+    /// Counts the documents that were put in force or taken back.
+    pub revision: u64,
 }
 
 /// What the task hears and what it tells.
@@ -169,7 +171,7 @@ async fn look(
     publisher: &Publisher,
     facts: &channel::Sender<Facts>,
 ) -> (Vec<(crate::config::SourceName, reading::Reading)>, bool) {
-    let readings = walk(sources, watch).await;
+    let readings = walk(sources, watch, publisher).await;
     if !publisher.relies_on_kept(&readings) {
         return (readings, true);
     }
@@ -187,14 +189,22 @@ async fn look(
 async fn walk(
     sources: &mut Sources,
     watch: &mut Watch,
+    publisher: &Publisher,
 ) -> Vec<(crate::config::SourceName, reading::Reading)> {
     for _ in 0..RESTARTS {
         tokio::select! {
             readings = sources.walk() => return readings,
-            () = watch.changed() => {}
+            () = changed(watch, publisher) => {}
         }
     }
     sources.walk().await
+}
+
+/// Waits until a file has changed. The status says so at once, before the file has come to rest.
+async fn changed(watch: &mut Watch, publisher: &Publisher) {
+    watch.stirred().await;
+    publisher.stirred();
+    watch.changed().await;
 }
 
 /// Why a wait has ended.
@@ -239,7 +249,7 @@ impl Round {
         loop {
             tokio::select! {
                 () = sleep_until(self.next) => return End::Due,
-                () = watch.changed() => return End::Due,
+                () = changed(watch, publisher) => return End::Due,
                 () = &mut word => return End::Word,
                 Ok(()) = wires.restores.changed() => return End::OtherMachine,
                 nudge = wires.nudges.recv(), if listening => match nudge {

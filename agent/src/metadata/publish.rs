@@ -87,6 +87,13 @@ impl Publisher {
         }
     }
 
+    /// A file has changed that the next round reads. Where no document is in force, it may be the
+    /// first one: "nothing is wanted" is out of date then.
+    pub(super) fn stirred(&self) {
+        let first = !self.in_force;
+        self.slice.update(|slice| slice.stirred = first);
+    }
+
     /// Puts in force what follows from a round that began in this epoch.
     pub(super) fn publish(
         &mut self,
@@ -96,7 +103,10 @@ impl Publisher {
     ) -> Outcome {
         self.epoch = epoch;
         let left_out: Vec<_> = left_out.iter().map(show).collect();
-        self.slice.update(|slice| slice.left_out = left_out);
+        self.slice.update(|slice| {
+            slice.left_out = left_out;
+            slice.stirred = false;
+        });
         match decide(self.last_good.as_ref(), readings) {
             Decision::Take(found, fault) => {
                 self.note(fault.as_ref());
@@ -148,8 +158,13 @@ impl Publisher {
 
     fn tell(&mut self, document: Option<Arc<Document>>) {
         self.told += 1;
-        let epoch = self.epoch;
-        self.out.send_replace(InForce { document, epoch });
+        let (epoch, revision) = (self.epoch, self.told);
+        self.slice.update(|slice| slice.revision = revision);
+        self.out.send_replace(InForce {
+            document,
+            epoch,
+            revision,
+        });
     }
 
     fn failed(&mut self, fault: &SourceFault) {

@@ -62,12 +62,17 @@ impl Watch {
         watch
     }
 
-    /// Waits until something may have changed, and for things to settle. Nothing is lost if it
-    /// is dropped before it ends.
-    pub(crate) async fn changed(&mut self) {
+    /// Waits until something may have changed; [`Watch::changed`] ends after that.
+    pub(super) async fn stirred(&mut self) {
         while !self.seen {
             self.read().await;
         }
+    }
+
+    /// Waits until something may have changed, and for things to settle. Nothing is lost if it
+    /// is dropped before it ends.
+    pub(crate) async fn changed(&mut self) {
+        self.stirred().await;
         let patience = Instant::now() + PATIENCE;
         while Instant::now() < patience {
             let quiet = (Instant::now() + QUIET).min(patience);

@@ -184,6 +184,12 @@ fn every_rule_of_the_verdict() {
     for (addresses, public, expected, sentence) in rows {
         let (verdict, rule) = verdict(&inputs(addresses, *public));
         assert_eq!(verdict, *expected, "{addresses:?} {public:?} {rule}");
+        // The address by which it is reached is the one that the rule names.
+        let inputs = inputs(addresses, *public);
+        let shown = show(&inputs, verdict, &rule, TunnelDecision::NotAsked);
+        let reached = matches!(verdict, Direct | OneToOne);
+        assert_eq!(shown.address.is_some(), reached, "{rule}");
+        assert!(shown.address.is_none_or(|at| rule.contains(&at)), "{rule}");
         assert!(rule.contains(sentence), "{rule}");
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::status::model::{MetadataState, ReportTarget, Status, TunnelDecision, TunnelState};
+use crate::status::model::{ReportTarget, Status, TunnelDecision, TunnelState};
 
 /// The version of the form of a report.
 const SCHEMA: u32 = 1;
@@ -74,7 +74,7 @@ impl Message {
 
 /// A state that may last.
 fn state(status: &Status) -> Option<State> {
-    if status.metadata.state == MetadataState::Looking {
+    if status.is_settling() {
         return None;
     }
     let about_to = matches!(

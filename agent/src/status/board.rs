@@ -3,8 +3,8 @@
 use tokio::sync::watch;
 
 use super::model::{
-    Bridge, BridgeState, Health, Metadata, MetadataState, Nat, NatInputs, NatVerdict, Report,
-    SCHEMA, Sshd, SshdState, Status, Timestamp, Tunnel, TunnelDecision, TunnelState,
+    Bridge, BridgeState, Certificate, Health, Metadata, MetadataState, Nat, NatInputs, NatVerdict,
+    Report, SCHEMA, Sshd, SshdState, Status, Timestamp, Tunnel, TunnelDecision, TunnelState,
 };
 use super::summary;
 
@@ -79,6 +79,12 @@ impl Board {
     #[must_use]
     pub fn tunnel(&self) -> Slice<Tunnel> {
         self.slice(|status| &mut status.tunnel)
+    }
+
+    /// The certificate of the document in force, within the tunnel's slice.
+    #[must_use]
+    pub fn certificate(&self) -> Slice<Option<Certificate>> {
+        self.slice(|status| &mut status.tunnel.certificate)
     }
 
     /// The metadata's slice.
@@ -172,7 +178,9 @@ fn blank(sshd: &str) -> Status {
             refused: 0,
             refusals: Vec::new(),
             origins: Vec::new(),
+            certificate: None,
             fault: None,
+            wanted: 0,
         },
         metadata: Metadata {
             state: MetadataState::Looking,
@@ -182,6 +190,8 @@ fn blank(sshd: &str) -> Status {
             warnings: Vec::new(),
             left_out: Vec::new(),
             fault: None,
+            revision: 0,
+            stirred: false,
         },
         nat: Nat {
             verdict: NatVerdict::Unknown,
@@ -189,6 +199,9 @@ fn blank(sshd: &str) -> Status {
             inputs: NatInputs::default(),
             decision: TunnelDecision::NotAsked,
             held_until: None,
+            address: None,
+            revision: 0,
+            wanted: 0,
         },
         sshd: Sshd {
             state: SshdState::Waiting,

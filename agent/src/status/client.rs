@@ -1,6 +1,7 @@
 //! `vmagent status`: asks the agent's socket, and prints the answer.
 
 mod agent;
+mod goal;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 
 use agent::{Agent, silent};
+use goal::Goal;
 
 use super::model::Status;
 use super::render::{printable, render};
@@ -42,7 +44,8 @@ impl From<Exit> for ExitCode {
 
 /// Runs `vmagent status` on the standard output; what went wrong is said on the standard error.
 ///
-/// Ends with 0 when all is well, 1 degraded or starting, 3 no agent answers, 4 not allowed to ask.
+/// Ends with 0 when all is well (with `--wait-for`: when that way in is up), 1 otherwise, 3 no agent
+/// answers, 4 not allowed to ask.
 #[must_use]
 pub fn run(options: &cli::Status) -> ExitCode {
     let socket = socket(options);
@@ -54,9 +57,13 @@ pub fn run(options: &cli::Status) -> ExitCode {
         terminal,
         colour: terminal && wants_colour(|name| std::env::var(name).ok()),
     };
-    let wait = options.wait.map(Duration::from_secs);
+    let goal = Goal {
+        way: options.wait_for,
+        wait: options.wait.is_some() || options.wait_for.is_some(),
+        limit: options.wait.map(Duration::from_secs),
+    };
     let mut out = io::stdout().lock();
-    match follow(&socket, wait, look, &mut out) {
+    match follow(&socket, goal, look, &mut out) {
         Ok(exit) => exit.into(),
         Err(error) => {
             // Nobody reads us any more, as in `vmagent status --watch | head`: nothing to say.
@@ -123,12 +130,15 @@ struct Answer {
     line: Vec<u8>,
     /// It may be of a newer agent, and have more than we know of.
     json: Value,
-    ok: bool,
 }
 
 impl Answer {
-    fn exit(&self) -> Exit {
-        if self.ok { Exit::Ok } else { Exit::NotOk }
+    fn exit(&self, goal: Goal) -> Exit {
+        if goal.is_met(&self.json) {
+            Exit::Ok
+        } else {
+            Exit::NotOk
+        }
     }
 
     fn print(&self, look: Look, out: &mut impl Write) -> io::Result<()> {
@@ -193,30 +203,26 @@ impl Answer {
 /// What is asked for, and what has been heard.
 struct Conversation {
     look: Look,
-    /// Set where it is to go on until all is well.
-    wait: bool,
+    goal: Goal,
     deadline: Option<Instant>,
     last: Option<Answer>,
 }
 
 /// Prints what was asked for, and says how it came out.
-fn follow(
-    socket: &Path,
-    wait: Option<Duration>,
-    look: Look,
-    out: &mut impl Write,
-) -> Result<Exit, Failure> {
+fn follow(socket: &Path, goal: Goal, look: Look, out: &mut impl Write) -> Result<Exit, Failure> {
     let mut conversation = Conversation {
         look,
-        wait: wait.is_some(),
-        deadline: wait.map(|wait| Instant::now() + wait),
+        goal,
+        deadline: goal
+            .limit
+            .and_then(|limit| Instant::now().checked_add(limit)),
         last: None,
     };
     loop {
         let result = Agent::connect(socket).and_then(|agent| conversation.hold(agent, out));
         let Err(failure) = result else { break };
         // Whoever waits, or has watched one go, waits for the next one as well.
-        let again = conversation.wait || (look.watch && conversation.last.is_some());
+        let again = goal.wait || (look.watch && conversation.last.is_some());
         if failure.output.is_some() || !again {
             return Err(failure);
         }
@@ -234,7 +240,7 @@ fn follow(
     if !look.watch {
         answer.print(look, out)?;
     }
-    Ok(answer.exit())
+    Ok(answer.exit(goal))
 }
 
 impl Conversation {
@@ -256,8 +262,8 @@ impl Conversation {
                 if shown {
                     answer.print(self.look, out)?;
                 }
-                let once = !self.wait && !watch;
-                if once || (self.wait && answer.ok) {
+                let once = !self.goal.wait && !watch;
+                if once || (self.goal.wait && self.goal.is_met(&answer.json)) {
                     return Ok(());
                 }
             }

@@ -18,7 +18,7 @@ pub use nat::{
 };
 pub use refusals::{RefusalCount, RefusalReason};
 pub use report::{Report, ReportState, ReportTarget};
-pub use tunnel::{Forward, ForwardState, ProxyRecord, Tunnel, TunnelState};
+pub use tunnel::{Certificate, Forward, ForwardState, ProxyRecord, Tunnel, TunnelState};
 
 /// The version of this contract.
 pub const SCHEMA: u32 = 1;
@@ -223,6 +223,13 @@ pub struct Metadata {
     pub left_out: Vec<LeftOut>,
     /// Why the last round failed.
     pub fault: Option<Fault>,
+    /// Counts the documents that were put in force or taken back. Not in the JSON: see
+    /// [`Status::is_settling`].
+    #[serde(skip)]
+    pub revision: u64,
+    /// A file that may hold the first document has changed, and is being read. Not in the JSON.
+    #[serde(skip)]
+    pub stirred: bool,
 }
 
 /// A source that is not asked.

@@ -37,6 +37,10 @@ pub fn render(status: &Status, now: SystemTime, colour: bool) -> String {
 fn headline(paper: &mut Paper, status: &Status) {
     let reached = reached(status);
     let (word, sentence) = match (status.health, reached) {
+        (Health::Ok, false) if direct(status).is_some() => (
+            "ok",
+            "this VM has a public address, and vmagent holds no way in",
+        ),
         (Health::Ok, true) => ("ok", "this VM can be reached"),
         (Health::Ok, false) => ("ok", "nothing here asks for a way in"),
         (Health::Degraded, true) => ("degraded", "this VM can be reached, but not in every way"),
@@ -53,6 +57,12 @@ fn headline(paper: &mut Paper, status: &Status) {
 /// Whether there is a way in; the bridge may be one without a command that we know.
 fn reached(status: &Status) -> bool {
     !status.ways_in.is_empty() || serves(&status.bridge)
+}
+
+/// The public address of a guest to which nothing of ours leads.
+fn direct(status: &Status) -> Option<&str> {
+    let alone = !reached(status) && status.health == Health::Ok;
+    status.nat.address.as_deref().filter(|_| alone)
 }
 
 fn serves(bridge: &Bridge) -> bool {
@@ -79,7 +89,10 @@ fn ways_in(paper: &mut Paper, status: &Status) {
             paper.line("bridge    ", listen);
         }
     }
-    if !reached(status) {
+    if let Some(address) = direct(status) {
+        paper.line("network   ", &format!("ssh root@{address}"));
+        paper.dim("this VM's public address, which the agent can't try from inside");
+    } else if !reached(status) {
         paper.line("", "none");
     }
 }
@@ -102,6 +115,8 @@ fn faults(status: &Status) -> Vec<Found<'_>> {
         reports,
         ..
     } = status;
+    // Without vsock, all is well where the tunnel or a public address leads here.
+    let bad_bridge = bridge.state == BridgeState::Waiting && status.health != Health::Ok;
     let bad_metadata = metadata.state == MetadataState::Failed && status.health == Health::Degraded;
     // The bridge waits for sshd with sshd's own fault: once is enough.
     let own = |fault: &&Fault| {
@@ -110,6 +125,13 @@ fn faults(status: &Status) -> Vec<Found<'_>> {
     };
     let forwards = tunnel.forwards.iter();
     let forwards = forwards.map(|forward| ("forward", forward.fault.as_ref(), true, None));
+    // The tunnel waits with the same fault: once is enough.
+    let certificate = tunnel.certificate.iter().filter_map(|certificate| {
+        let warning = certificate.warning.as_ref()?;
+        let known = tunnel.fault.as_ref();
+        let fresh = known.is_none_or(|fault| fault.code != warning.code);
+        fresh.then_some(("tunnel", Some(warning), false, None))
+    });
     // Nobody asked for guest attributes: that there are none is no news.
     let asked = |report: &&Report| report.to == ReportTarget::Url;
     let reports = reports.iter().filter(asked);
@@ -125,7 +147,7 @@ fn faults(status: &Status) -> Vec<Found<'_>> {
         (
             "bridge",
             bridge.fault.as_ref().filter(own),
-            bridge.state == BridgeState::Waiting,
+            bad_bridge,
             None,
         ),
         (
@@ -144,6 +166,7 @@ fn faults(status: &Status) -> Vec<Found<'_>> {
     ]
     .into_iter()
     .chain(forwards)
+    .chain(certificate)
     .chain(reports)
     .filter_map(|(part, fault, bad, next)| {
         Some(Found {

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::model::{BridgeState, Health, MetadataState, Status, TunnelState, WayIn};
+use super::model::{
+    BridgeState, Health, MetadataState, Nat, NatVerdict, SshdState, Status, TunnelDecision,
+    TunnelState, WayIn,
+};
 
 /// Faults of a metadata service that may simply not be one for us: another cloud's, or none.
 const NO_SERVICE: [&str; 7] = [
@@ -14,6 +17,19 @@ const NO_SERVICE: [&str; 7] = [
     "metadata-server-error",
     "metadata-redirected",
 ];
+
+impl Status {
+    /// Whether the tunnel's slice may be out of date: the metadata are still being looked for, the
+    /// decision on the document in force is pending, or the tunnel has not taken it up.
+    ///
+    /// For the agent itself: the counts behind this are not in the JSON.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.metadata.state == MetadataState::Looking
+            || self.metadata.stirred
+            || self.metadata.revision != self.nat.revision
+            || self.nat.wanted != self.tunnel.wanted
+    }
+}
 
 /// The sum: what should be up and is not, then what has not been tried yet.
 ///
@@ -41,23 +57,57 @@ pub(super) fn health(status: &Status) -> Health {
         .forwards
         .iter()
         .any(|forward| forward.fault.is_some());
-    // Where there is no vsock at all, the tunnel is the way in, if it is one.
-    let expected = match (&bridge.fault, tunnel.state) {
-        (Some(fault), TunnelState::Off) => Some(fault),
-        (Some(fault), _) => Some(fault).filter(|fault| fault.code != "vsock-unavailable"),
-        (None, _) => None,
+    let bridge = match (bridge.state, &bridge.fault) {
+        (BridgeState::Ready | BridgeState::Foreign | BridgeState::Off, _) => Health::Ok,
+        (BridgeState::Waiting, None) => Health::Starting,
+        (BridgeState::Waiting, Some(fault)) if fault.code == "vsock-unavailable" => {
+            without_vsock(status)
+        }
+        (BridgeState::Waiting, Some(_)) => Health::Degraded,
     };
-    let bridge_lost = bridge.state == BridgeState::Waiting && expected.is_some();
-    if bridge_lost || tunnel_lost || forward_lost || metadata_lost {
+    if bridge == Health::Degraded || tunnel_lost || forward_lost || metadata_lost {
         return Health::Degraded;
     }
-    let starting = (bridge.state == BridgeState::Waiting && bridge.fault.is_none())
-        || matches!(tunnel.state, TunnelState::Opening | TunnelState::Proving)
-        || metadata.state == MetadataState::Looking;
-    if starting {
+    if bridge == Health::Starting || is_coming(status) {
         Health::Starting
     } else {
         Health::Ok
+    }
+}
+
+/// Whether the tunnel is on its way up, or may be once all is known.
+fn is_coming(status: &Status) -> bool {
+    let Nat {
+        decision,
+        held_until,
+        ..
+    } = &status.nat;
+    let wanted = matches!(decision, TunnelDecision::Always | TunnelDecision::Needed);
+    status.is_settling()
+        || match status.tunnel.state {
+            TunnelState::Opening | TunnelState::Proving => true,
+            // Closing the tunnel of the document before, or about to be told of this one.
+            TunnelState::Off | TunnelState::Closing => wanted || held_until.is_some(),
+            TunnelState::Up | TunnelState::PortHeld | TunnelState::Waiting => false,
+        }
+}
+
+/// What it takes in place of a bridge on a machine that has no vsock: a tunnel, or else a public
+/// address with an sshd behind it.
+fn without_vsock(status: &Status) -> Health {
+    let no_tunnel = matches!(status.tunnel.state, TunnelState::Off | TunnelState::Closing);
+    if !no_tunnel || is_coming(status) {
+        return Health::Ok;
+    }
+    match (status.nat.verdict, status.sshd.state) {
+        (NatVerdict::Nat | NatVerdict::Unknown, _) => Health::Degraded,
+        (NatVerdict::Direct | NatVerdict::OneToOne, SshdState::Ready) => Health::Ok,
+        (NatVerdict::Direct | NatVerdict::OneToOne, SshdState::Waiting) => {
+            match &status.sshd.fault {
+                Some(_) => Health::Degraded,
+                None => Health::Starting,
+            }
+        }
     }
 }
 

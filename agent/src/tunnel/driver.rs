@@ -30,6 +30,8 @@ pub struct Wanted {
     pub spec: Option<Arc<TunnelSpec>>,
     /// How many restores from a snapshot were known when its document was read.
     pub epoch: u64,
+    /// Counts the changes; what the status says of the tunnel names the change that it follows.
+    pub revision: u64,
 }
 
 /// Holds the tunnel that is wanted.
@@ -71,6 +73,7 @@ impl Driver {
         let mut machine = Machine::new(self.timing.clone(), fastrand::Rng::new());
         let mut sessions = Sessions::default();
         let mut spec = None;
+        let mut taken = None;
         self.wanted.mark_changed();
         while let Some(event) = self.next(&machine, &mut sessions, &stop).await {
             let input = match event {
@@ -83,6 +86,7 @@ impl Driver {
                 Event::Heard(Heard::Scouted(result)) => sessions.scouted(result),
                 Event::Wanted => {
                     spec = self.effective();
+                    taken = Some(self.wanted.borrow().revision);
                     sessions.disown();
                     Input::Wanted(spec.as_ref().map_or(0, |spec| spec.proxies.len()))
                 }
@@ -106,6 +110,9 @@ impl Driver {
                 }
             };
             self.step(&mut machine, &mut sessions, spec.as_ref(), input);
+            if let Some(revision) = taken.take() {
+                self.slice.update(|slice| slice.wanted = revision);
+            }
         }
         sessions.stop(3 * self.timing.close).await;
     }
@@ -126,8 +133,8 @@ impl Driver {
         if matches!(input, Input::Ended(_) | Input::Wanted(_)) {
             sessions.stop_scouting();
         }
-        if let Input::Ended(Fault::AuthRejected { .. })
-        | Input::Scouted(Err(Fault::AuthRejected { .. })) = input
+        if let Input::Ended(fault) | Input::Scouted(Err(fault)) = &input
+            && fault.asks_for_metadata()
         {
             // One that waits already says the same.
             let _ = self.rejected.try_send(metadata::Nudge::AuthFault);
@@ -231,6 +238,7 @@ impl Driver {
             segment: sessions.segment(index),
             ghosts: sessions.ghosts(),
             slice: self.slice.clone(),
+            reread: self.rejected.clone(),
         })
     }
 }

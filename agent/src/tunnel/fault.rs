@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::explain::Explain;
+use crate::metadata::document::Lapse;
 
 /// Why the tunnel is not up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +68,26 @@ pub enum Fault {
         user: String,
         /// Which key was offered.
         detail: String,
+    },
+    /// The proxy took the key, and wants another method besides.
+    #[error("{proxy} wants more than the key of {user}: {detail}")]
+    AuthMoreWanted {
+        /// `host:port`.
+        proxy: String,
+        /// The account.
+        user: String,
+        /// What it took, and what it wants.
+        detail: String,
+    },
+    /// The proxy rejected a certificate that is not valid at this time.
+    #[error("{proxy} rejected the login of {user}: {lapse}")]
+    CertificateInvalid {
+        /// `host:port`.
+        proxy: String,
+        /// The account.
+        user: String,
+        /// When it was, or will be.
+        lapse: Lapse,
     },
     /// The login did not come to an end.
     #[error("logging in to {proxy} did not end within {} s", after.as_secs())]
@@ -206,12 +227,23 @@ pub enum Pace {
 }
 
 impl Fault {
+    /// Whether the metadata may have a login by now that the proxy takes.
+    #[must_use]
+    pub fn asks_for_metadata(&self) -> bool {
+        matches!(
+            self,
+            Self::AuthRejected { .. } | Self::CertificateInvalid { .. }
+        )
+    }
+
     /// How fast to try again after it.
     #[must_use]
     pub fn pace(&self) -> Pace {
         match self {
             Self::HostKeyMismatch { .. }
             | Self::AuthRejected { .. }
+            | Self::AuthMoreWanted { .. }
+            | Self::CertificateInvalid { .. }
             | Self::ForwardDenied { .. }
             | Self::ForwardingDisabled { .. } => Pace::Slow,
             Self::NameNotResolved { .. } | Self::DialFailed { .. } | Self::DialTimeout { .. } => {
@@ -272,6 +304,8 @@ impl Explain for Fault {
             Self::KexFailed { .. } => "kex-failed",
             Self::HostKeyMismatch { .. } => "host-key-mismatch",
             Self::AuthRejected { .. } => "auth-rejected",
+            Self::AuthMoreWanted { .. } => "auth-more-wanted",
+            Self::CertificateInvalid { lapse, .. } => lapse.code(),
             Self::AuthTimeout { .. } => "auth-timeout",
             Self::PortHeld { .. } => "port-held",
             Self::ForwardDenied { .. } => "forward-denied",
@@ -317,6 +351,12 @@ impl Explain for Fault {
                  public key, or rotate the key in the metadata, which is read again after each \
                  rejection."
             }
+            Self::AuthMoreWanted { .. } => {
+                "The agent has nothing but its key: in the proxy's sshd_config, let publickey alone \
+                 be enough for that account (Match User, AuthenticationMethods, \
+                 PubkeyAuthentication)."
+            }
+            Self::CertificateInvalid { lapse, .. } => return lapse.advice(),
             Self::AuthTimeout { .. }
             | Self::ForwardTimeout { .. }
             | Self::AttemptTimeout { .. } => {

@@ -1,19 +1,22 @@
 //! Logging in to the proxy, with a key or with a certificate for it.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use russh::client::{AuthResult, Handle};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::ssh_key::Signature;
 use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg};
-use russh::{SendError, Signer};
-use tokio::time::timeout;
+use russh::{MethodKind, SendError, Signer};
+use tokio::time::{sleep, timeout};
 
 use super::connect::Connection;
 use super::fault::Fault;
 use super::handler::Gate;
+use super::plan::Plan;
 use super::timing::Timing;
-use crate::metadata::document::{Login, Proxy};
+use crate::metadata::Nudge;
+use crate::metadata::document::{Lapse, Login, Proxy};
 
 /// Proves to `proxy` who we are.
 pub(super) async fn log_in(
@@ -25,11 +28,25 @@ pub(super) async fn log_in(
     let result = timeout(timing.auth, offer_key(&mut connection.handle, proxy, login)).await;
     match result {
         Ok(Ok(AuthResult::Success)) => Ok(connection),
-        Ok(Ok(AuthResult::Failure { .. })) => Err(Fault::AuthRejected {
-            proxy: proxy.to_string(),
-            user: proxy.user.clone(),
-            detail: format!("it does not accept {}", describe(login)),
-        }),
+        Ok(Ok(AuthResult::Failure {
+            remaining_methods,
+            partial_success,
+        })) => {
+            // The library calls it a failure as well where the session ended without an answer.
+            let end = if remaining_methods.is_empty() {
+                timeout(timing.close, connection.ended.recv()).await
+            } else {
+                Ok(None)
+            };
+            let end = end.ok().flatten();
+            Err(refusal(
+                proxy,
+                login,
+                &remaining_methods,
+                partial_success,
+                end,
+            ))
+        }
         // The library's error says only that the session is gone; the handler knows why.
         Ok(Err(error)) => Err(connection.ended.try_recv().unwrap_or(Fault::ClosedByProxy {
             proxy: proxy.to_string(),
@@ -39,6 +56,63 @@ pub(super) async fn log_in(
             proxy: proxy.to_string(),
             after: timing.auth,
         }),
+    }
+}
+
+/// Before a login with an expired certificate: nudges the metadata, and waits for a newer document,
+/// which ends this session. Without one the expired certificate is offered all the same, as this
+/// guest's clock may be wrong.
+pub(super) async fn renew(plan: &Plan) {
+    let lapse = plan.spec.login.lapse(SystemTime::now());
+    if lapse.is_some_and(|lapse| lapse.is_over()) {
+        // Where the queue is full, a nudge in it asks for the same.
+        let _ = plan.reread.try_send(Nudge::AuthFault);
+        sleep(plan.timing.renew).await;
+    }
+}
+
+/// Why the proxy answers "no", as far as it says (RFC 4252, 5.1). `end` is why it ended the session,
+/// if it did.
+fn refusal(
+    proxy: &Proxy,
+    login: &Login,
+    methods: &[MethodKind],
+    partial: bool,
+    end: Option<Fault>,
+) -> Fault {
+    let (user, proxy) = (proxy.user.clone(), proxy.to_string());
+    let names: Vec<&str> = methods.iter().map(Into::into).collect();
+    let wanted = match names[..] {
+        [] => "another method".to_owned(),
+        _ => names.join(" or "),
+    };
+    let lapse = login.lapse(SystemTime::now());
+    let ours = describe(login);
+    if partial {
+        let detail = format!("it took {ours}, and wants {wanted} besides");
+        Fault::AuthMoreWanted {
+            proxy,
+            user,
+            detail,
+        }
+    } else if let Some(lapse) = lapse.filter(Lapse::is_unusable) {
+        Fault::CertificateInvalid { proxy, user, lapse }
+    } else if !methods.is_empty() && !methods.contains(&MethodKind::PublicKey) {
+        // A server lists the methods that may go on: one that takes keys lists publickey again.
+        let detail = format!("it takes no key now, only {wanted}");
+        Fault::AuthMoreWanted {
+            proxy,
+            user,
+            detail,
+        }
+    } else {
+        let end = end.map_or_else(String::new, |end| format!("; {end}"));
+        let detail = format!("it does not accept {ours}{end}");
+        Fault::AuthRejected {
+            proxy,
+            user,
+            detail,
+        }
     }
 }
 

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::fault::Fault;
 use super::ghost::Ghosts;
 use super::machine::Probe;
 use super::timing::Timing;
+use crate::metadata::Nudge;
 use crate::metadata::document::{Proxy, TunnelSpec};
 use crate::relay::dial::Dialer;
 use crate::sshd::Sshd;
@@ -36,6 +37,8 @@ pub(super) struct Plan {
     pub(super) ghosts: Ghosts,
     /// Where open channels are counted.
     pub(super) slice: Slice<model::Tunnel>,
+    /// Has the metadata read again.
+    pub(super) reread: mpsc::Sender<Nudge>,
 }
 
 /// What the driver asks of a live session.

@@ -23,7 +23,7 @@ use super::evidence::{Evidence, Traffic};
 use super::fault::Fault;
 use super::handler::Gate;
 use super::keepalive;
-use super::login::log_in;
+use super::login::{log_in, renew};
 use super::machine::Probe;
 use super::plan::{Ask, Plan, Told};
 use super::probe::{Desk, Probing};
@@ -60,6 +60,7 @@ pub(super) async fn run(
 
 /// Connects and logs in.
 async fn open(plan: &Plan) -> Result<Connection, Fault> {
+    renew(plan).await;
     let connection = connect(
         &plan.proxy,
         plan.segment,

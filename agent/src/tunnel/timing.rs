@@ -11,6 +11,9 @@ pub struct Timing {
     pub dial_stagger: Duration,
     /// From the connection to the end of the key exchange.
     pub handshake: Duration,
+    /// How long a newer certificate is waited for before a login with one that has expired. The
+    /// metadata is read again 2 s after it was last read at the latest.
+    pub renew: Duration,
     /// Logging in.
     pub auth: Duration,
     /// The answer to a forward request.
@@ -87,6 +90,7 @@ impl Default for Timing {
             dial: Duration::from_secs(10),
             dial_stagger: Duration::from_millis(250),
             handshake: Duration::from_secs(15),
+            renew: Duration::from_secs(4),
             auth: Duration::from_secs(15),
             forward: Duration::from_secs(10),
             attempt: Duration::from_secs(60),

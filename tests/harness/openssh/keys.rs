@@ -96,6 +96,26 @@ impl Sshd {
     }
 }
 
+/// Signs a key by this authority, with options of ssh-keygen, and returns the certificate's line.
+/// It lies beside the key, where ssh looks for it.
+///
+/// # Errors
+///
+/// What ssh-keygen says.
+pub fn sign(ca: &Key, key: &Key, options: &[&str]) -> Result<String> {
+    let mut command = Command::new("ssh-keygen");
+    command
+        .args(["-q", "-s"])
+        .arg(&ca.path)
+        .args(["-I", "vmagent-test"])
+        .args(options);
+    process::run(command.arg(key.path.with_extension("pub")))?;
+    let name = key.path.file_name().unwrap_or_default().to_string_lossy();
+    let certificate = key.path.with_file_name(format!("{name}-cert.pub"));
+    let line = fs::read_to_string(&certificate).during(certificate.display())?;
+    Ok(line.trim().to_owned())
+}
+
 /// Makes a key pair of a kind that `ssh-keygen -t` knows, unless it is there.
 ///
 /// # Errors

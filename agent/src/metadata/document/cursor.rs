@@ -124,6 +124,38 @@ impl<'a> Fields<'a> {
         Some(Cursor { path, value })
     }
 
+    /// Whether `key` is there, with a value or without.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// Whether `key` has no value here.
+    pub(super) fn lacks(&self, key: &str) -> bool {
+        self.entries.get(key).is_none_or(Value::is_null)
+    }
+
+    /// Whether `key` is there more than once.
+    pub(super) fn repeats(&self, key: &str) -> bool {
+        self.entries.contains_key(&format!("{key}{TWICE}"))
+    }
+
+    /// The first key that is not of this mapping, as a person may see it.
+    pub(super) fn stranger(&self) -> Option<String> {
+        self.unknown().next().map(shown)
+    }
+
+    /// Refuses unknown keys that are among `keys`: these belong to the mapping at `place`.
+    pub(super) fn without(&self, keys: &[&str], place: &str) -> Result<(), DocumentFault> {
+        match self.unknown().find(|found| keys.contains(found)) {
+            Some(found) => {
+                let problem = format!("a key of {place}, found outside it");
+                let advice = format!("Move {found} into {place}, indented like its other keys.");
+                Err(DocumentFault::value(&self.path(found), problem, &advice))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The value under `key`, which has to be there; `expected` says what it is.
     pub(super) fn required(
         &mut self,
@@ -150,9 +182,12 @@ impl<'a> Fields<'a> {
         keys.filter(|key| !self.known.contains(key) && !key.ends_with(TWICE))
     }
 
-    /// Ends the mapping: a key that nobody has asked for is noted with the nearest that is known,
-    /// and so is one that was there more than once.
-    pub(super) fn finish(self, warnings: &mut Vec<String>) {
+    /// Ends the mapping. A warning for each unknown key, and for each key that is there twice.
+    ///
+    /// # Errors
+    /// An unknown key close to a known key that has no value here: it is that key, misspelt, and
+    /// without it the document would mean something else.
+    pub(super) fn finish(self, warnings: &mut Vec<String>) -> Result<(), DocumentFault> {
         let twice = self
             .entries
             .keys()
@@ -165,22 +200,50 @@ impl<'a> Fields<'a> {
         }
         for key in self.unknown() {
             let path = self.path(&shown(key));
-            let nearest = self.known.iter().find(|known| is_near(key, known));
-            warnings.push(match nearest {
+            let near = || self.known.iter().filter(|known| is_near(key, known));
+            if let Some(meant) = near().find(|known| self.lacks(known)) {
+                let problem = format!("unknown key, and {meant} is missing");
+                let advice = format!("Rename {path} to {meant}.");
+                return Err(DocumentFault::value(&path, problem, &advice));
+            }
+            warnings.push(match near().next() {
                 Some(known) => format!("{path}: unknown key; did you mean {known}?"),
                 None => format!("{path}: unknown key; accepted: {}", self.known.join(", ")),
             });
         }
+        Ok(())
     }
 }
 
-fn is_near(found: &str, known: &str) -> bool {
-    strsim::damerau_levenshtein(found, known) <= known.len().div_ceil(3)
+/// Whether `found` is likely a misspelling of `known`: another case or separator, an abbreviation
+/// of four letters or more, or a wrong letter in each three (one in a short word).
+pub(super) fn is_near(found: &str, known: &str) -> bool {
+    let fold = |key: &str| -> String {
+        let letters = key.chars().filter(|c| !matches!(c, '-' | '_' | ' '));
+        letters.flat_map(char::to_lowercase).collect()
+    };
+    let (found, known) = (fold(found), fold(known));
+    let slips = match known.len() {
+        ..=4 => 1,
+        long => long.div_ceil(3),
+    };
+    (found.len() >= 4 && known.starts_with(&found))
+        || strsim::damerau_levenshtein(&found, &known) <= slips
 }
 
-fn shown(key: &str) -> String {
+/// A key as a complaint repeats it.
+pub(super) fn shown(key: &str) -> String {
     let short: String = key.chars().take(REPEATED).collect();
     short.escape_debug().to_string()
+}
+
+/// A text as a complaint repeats it.
+pub(super) fn quoted(text: &str) -> String {
+    if text.len() <= REPEATED && !text.contains('\n') {
+        format!("{text:?}")
+    } else {
+        format!("a text of {} characters", text.chars().count())
+    }
 }
 
 /// What stands there. A text that is long or has lines could be a key, and is only counted.
@@ -188,10 +251,7 @@ fn describe(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::String(text) if text.len() <= REPEATED && !text.contains('\n') => {
-            format!("{text:?}")
-        }
-        Value::String(text) => format!("a text of {} characters", text.chars().count()),
+        Value::String(text) => quoted(text),
         Value::Array(items) if items.is_empty() => "an empty list".to_owned(),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "a mapping".to_owned(),

@@ -2,13 +2,17 @@
 
 use serde_json::{Map, Value};
 
+use super::cursor::{is_near, shown};
 use super::read::document;
 use super::{Document, DocumentFault};
-use crate::metadata::tree::{Tree, json};
+use crate::metadata::tree::{TWICE, Tree, json};
 use crate::metadata::yaml;
 
 /// The key under which others carry a document.
 pub(in crate::metadata) const KEY: &str = "vmagent";
+
+/// The key of the tunnel in a document.
+const TUNNEL: &str = "tunnel";
 
 /// Whether a text belongs to this agent alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,12 +77,19 @@ pub(in crate::metadata) fn find(value: &Value, carrier: Carrier) -> Result<Parse
         (Value::Null, Carrier::Own) => Ok(Parsed::Empty),
         (Value::Object(entries), _) => match entries.get(KEY) {
             // A carrier that is itself named after us may hold the key once more.
-            Some(inner) => find(inner, Carrier::Own),
+            Some(inner) => not_beside(entries, find(inner, Carrier::Own)?),
             None if entries.is_empty() && carrier == Carrier::Own => Ok(Parsed::Empty),
-            None if carrier == Carrier::Own || is_bare(entries) => {
-                document(value).map(Parsed::Document)
+            None => {
+                if let Some(key) = misspelt(entries) {
+                    let problem = format!("unknown key, and {KEY} is missing");
+                    let advice = format!("Rename {key} to {KEY}.");
+                    return Err(DocumentFault::value(&key, problem, &advice));
+                }
+                if carrier == Carrier::Own || is_bare(entries) {
+                    return document(value).map(Parsed::Document);
+                }
+                Ok(Parsed::Missing)
             }
-            None => Ok(Parsed::Missing),
         },
         // Carried as text inside JSON.
         (Value::String(text), Carrier::Own) if text.contains('\n') => {
@@ -89,14 +100,46 @@ pub(in crate::metadata) fn find(value: &Value, carrier: Carrier) -> Result<Parse
     }
 }
 
-/// Whether a mapping without our key is a document all the same.
+/// Refuses a document without a tunnel where a tunnel stands beside our key, or another document
+/// before it: it has lost its indentation, and would otherwise count as "no tunnel is wanted".
+fn not_beside(entries: &Map<String, Value>, parsed: Parsed) -> Result<Parsed, DocumentFault> {
+    if matches!(&parsed, Parsed::Document(document) if document.tunnel.is_some()) {
+        return Ok(parsed);
+    }
+    let mut keys = [TUNNEL, "proxies", "private_key"].into_iter();
+    if let Some(key) = keys.find(|key| entries.contains_key(*key)) {
+        let problem = format!("found beside {KEY}, which asks for no tunnel");
+        let advice = format!("Indent it, so that it stands inside {KEY}.");
+        return Err(DocumentFault::value(key, problem, &advice));
+    }
+    if entries.contains_key(&format!("{KEY}{TWICE}")) {
+        let problem = "written more than once, and the last one asks for no tunnel";
+        return Err(DocumentFault::value(KEY, problem, "Keep one of them."));
+    }
+    Ok(parsed)
+}
+
+/// A key that is almost ours, with a document in it.
+fn misspelt(entries: &Map<String, Value>) -> Option<String> {
+    let document = |value: &Value| value.as_object().is_some_and(is_bare);
+    let mut found = entries.iter();
+    let (key, _) = found.find(|(key, value)| is_near(key, KEY) && document(value))?;
+    Some(shown(key))
+}
+
+/// Whether a mapping without our key is a document all the same, be it a wrong one.
 fn is_bare(entries: &Map<String, Value>) -> bool {
-    let tunnel = entries.get("tunnel").and_then(Value::as_object);
-    tunnel.is_some_and(|tunnel| {
-        ["proxies", "private_key"]
-            .iter()
-            .any(|key| tunnel.contains_key(*key))
-    })
+    type Entries = Map<String, Value>;
+    const OWN: [&str; 2] = ["proxies", "private_key"];
+    let either = |entries: &Entries| OWN.iter().any(|key| entries.contains_key(*key));
+    let both = |entries: &Entries| OWN.iter().all(|key| entries.contains_key(*key));
+    // Other programs may have a key of a similar name; only a whole tunnel below it is ours.
+    let tunnel = |(key, value): (&String, &Value)| match value.as_object() {
+        Some(tunnel) if key == TUNNEL => either(tunnel) || both(entries),
+        Some(tunnel) => is_near(key, TUNNEL) && both(tunnel),
+        None => key == TUNNEL && both(entries),
+    };
+    entries.iter().any(tunnel)
 }
 
 fn mentions_us(text: &[u8]) -> bool {

@@ -8,9 +8,21 @@ use serde_json::Value;
 
 use super::DocumentFault;
 use super::cursor::{Cursor, Fields};
+use super::overlap;
 use super::{Document, Login, Proxy, RemoteForward, ServiceForward, TunnelSpec, When};
 use crate::metadata::host_keys::{self, HostKeys};
 use crate::metadata::key;
+
+/// The keys of `tunnel`.
+const TUNNEL: [&str; 7] = [
+    "when",
+    "proxies",
+    "bind",
+    "port",
+    "forwards",
+    "private_key",
+    "certificate",
+];
 
 /// Reads the whole of it.
 pub(super) fn document(value: &Value) -> Result<Document, DocumentFault> {
@@ -21,10 +33,17 @@ pub(super) fn document(value: &Value) -> Result<Document, DocumentFault> {
         Some(version) => drop(version.port(1..=1)?),
         None => warnings.push("version: missing, taken as 1".to_owned()),
     }
-    let tunnel = match fields.optional("tunnel") {
+    let at = fields.optional("tunnel");
+    fields.without(&TUNNEL, "tunnel")?;
+    let tunnel = match at {
         Some(at) => Some(Arc::new(tunnel(at.mapping()?, &mut warnings)?)),
-        // Says nothing but its version: no tunnel is asked for. Without even that, it is a slip.
-        None if version.is_some() => None,
+        // Nothing but the version: no tunnel is wanted. Without a version it is a mistake.
+        None if version.is_some() => {
+            if fields.has("tunnel") {
+                empty_tunnel(&fields, &mut warnings)?;
+            }
+            None
+        }
         None => {
             return Err(fields.missing(
                 "tunnel",
@@ -32,8 +51,24 @@ pub(super) fn document(value: &Value) -> Result<Document, DocumentFault> {
             ));
         }
     };
-    fields.finish(&mut warnings);
+    fields.finish(&mut warnings)?;
     Ok(Document { tunnel, warnings })
+}
+
+/// An empty `tunnel` alone asks for none. Beside another `tunnel` or an unknown key, it has lost
+/// what belongs inside.
+fn empty_tunnel(fields: &Fields<'_>, warnings: &mut Vec<String>) -> Result<(), DocumentFault> {
+    let beside = match fields.stranger() {
+        Some(stranger) => format!("the unknown key {stranger} beside it"),
+        None if fields.repeats("tunnel") => "another tunnel before it".to_owned(),
+        None => {
+            warnings.push("tunnel: empty, taken as no tunnel".to_owned());
+            return Ok(());
+        }
+    };
+    let problem = format!("found nothing in it, and {beside}");
+    let advice = "Indent what belongs to tunnel; where no tunnel is wanted, leave that key out.";
+    Err(DocumentFault::value("tunnel", problem, advice))
 }
 
 fn tunnel(mut fields: Fields<'_>, warnings: &mut Vec<String>) -> Result<TunnelSpec, DocumentFault> {
@@ -45,16 +80,22 @@ fn tunnel(mut fields: Fields<'_>, warnings: &mut Vec<String>) -> Result<TunnelSp
             _ => None,
         })
     })?;
-    let proxies = proxies(&fields.required("proxies", "a list of proxies")?, warnings)?;
+    // Keys that may be left out: without a look for them inside the lists, one that was indented
+    // too deep would be missed.
+    let mut absent = TUNNEL.to_vec();
+    absent.retain(|key| fields.lacks(key));
+    let list = fields.required("proxies", "a list of proxies")?;
+    let proxies = proxies(&list, &absent, warnings)?;
     let forward = remote_forward(&mut fields, 0)?;
     let mut forwards = Vec::new();
     if let Some(at) = fields.optional("forwards") {
         for item in at.list("forwards")? {
-            forwards.push(service_forward(item.mapping()?, warnings)?);
+            forwards.push(service_forward(item.mapping()?, &absent, warnings)?);
         }
     }
+    overlap::refuse(&forward, &forwards)?;
     let login = login(&mut fields)?;
-    fields.finish(warnings);
+    fields.finish(warnings)?;
     Ok(TunnelSpec {
         when,
         proxies,
@@ -64,7 +105,11 @@ fn tunnel(mut fields: Fields<'_>, warnings: &mut Vec<String>) -> Result<TunnelSp
     })
 }
 
-fn proxies(at: &Cursor<'_>, warnings: &mut Vec<String>) -> Result<Vec<Proxy>, DocumentFault> {
+fn proxies(
+    at: &Cursor<'_>,
+    absent: &[&str],
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Proxy>, DocumentFault> {
     let items = at.list("proxies")?;
     if items.is_empty() {
         let advice = "Add a proxy with host, user and host_keys.";
@@ -83,7 +128,8 @@ fn proxies(at: &Cursor<'_>, warnings: &mut Vec<String>) -> Result<Vec<Proxy>, Do
             user: user.word("the name of an account")?,
             host_keys: host_keys(&keys)?,
         });
-        fields.finish(warnings);
+        fields.without(absent, "tunnel")?;
+        fields.finish(warnings)?;
     }
     Ok(proxies)
 }
@@ -134,6 +180,7 @@ fn remote_forward(fields: &mut Fields<'_>, least: u16) -> Result<RemoteForward, 
 
 fn service_forward(
     mut fields: Fields<'_>,
+    absent: &[&str],
     warnings: &mut Vec<String>,
 ) -> Result<ServiceForward, DocumentFault> {
     let at = remote_forward(&mut fields, 1)?;
@@ -143,7 +190,8 @@ fn service_forward(
         let address = text.parse::<SocketAddr>().ok();
         address.filter(|address| address.port() != 0)
     })?;
-    fields.finish(warnings);
+    fields.without(absent, "tunnel")?;
+    fields.finish(warnings)?;
     Ok(ServiceForward { at, to })
 }
 

@@ -6,6 +6,7 @@ use crate::explain::Explain;
 use crate::metadata::fixtures;
 
 mod faults;
+mod slips;
 
 fn own(text: &str) -> Result<Parsed, DocumentFault> {
     parse(text.as_bytes(), Carrier::Own)

@@ -88,8 +88,7 @@ impl<'a> Agent<'a> {
             let path = self.path.display();
             failure(Exit::NotRunning, format!("{path} is not a vmagent: {e}"))
         })?;
-        let ok = json.get("health").and_then(Value::as_str) == Some("ok");
-        Ok(Some(Answer { line, json, ok }))
+        Ok(Some(Answer { line, json }))
     }
 }
 

@@ -3,8 +3,9 @@ use std::os::unix::net::UnixListener;
 use std::thread::JoinHandle;
 
 use super::*;
+use crate::cli::Way;
 use crate::status::board::Board;
-use crate::status::model::{BridgeState, MetadataState};
+use crate::status::model::{BridgeState, MetadataState, TunnelState};
 
 const SCRIPT: Look = Look {
     json: true,
@@ -44,8 +45,64 @@ fn status(ok: bool) -> String {
 
 fn ask(path: &Path, wait: Option<u64>, look: Look) -> (Result<Exit, Failure>, String) {
     let mut out = Vec::new();
-    let result = follow(path, wait.map(Duration::from_millis), look, &mut out);
+    let goal = Goal {
+        wait: wait.is_some(),
+        limit: wait.map(Duration::from_millis),
+        ..Goal::default()
+    };
+    let result = follow(path, goal, look, &mut out);
     (result, String::from_utf8(out).unwrap())
+}
+
+/// An agent whose tunnel is not up, is up while something else is wrong, and has gone again.
+fn coming_and_going() -> Vec<String> {
+    let board = Board::new("127.0.0.1:22");
+    let mut says = Vec::new();
+    for state in [TunnelState::Opening, TunnelState::Up, TunnelState::Waiting] {
+        board.tunnel().update(|tunnel| tunnel.state = state);
+        says.push(serde_json::to_string(&*board.subscribe().borrow()).unwrap() + "\n");
+    }
+    says
+}
+
+#[test]
+fn a_way_in_is_waited_for_whatever_the_rest() {
+    let says = coming_and_going();
+    let wait_for = |way, says: &[String], limit: Option<u64>| {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, _) = agent(dir.path(), says, true);
+        let goal = Goal {
+            way: Some(way),
+            wait: true,
+            limit: limit.map(Duration::from_millis),
+        };
+        let mut out = Vec::new();
+        let exit = follow(&path, goal, SCRIPT, &mut out).unwrap();
+        let status: Value = serde_json::from_slice(&out).unwrap();
+        (exit, status["tunnel"]["state"].clone())
+    };
+    for way in [Way::Tunnel, Way::Any] {
+        // Without a limit, and with one that is never reached.
+        for limit in [None, Some(60_000), Some(u64::MAX)] {
+            assert_eq!(
+                wait_for(way, &says, limit),
+                (Exit::Ok, "up".into()),
+                "{way:?}"
+            );
+        }
+        let (exit, state) = wait_for(way, &says[..1], Some(50));
+        assert_eq!((exit, state), (Exit::NotOk, "opening".into()), "{way:?}");
+    }
+    let (exit, _) = wait_for(Way::Bridge, &says, Some(50));
+    assert_eq!(exit, Exit::NotOk);
+    let board = Board::new("127.0.0.1:22");
+    for state in [BridgeState::Ready, BridgeState::Foreign] {
+        board.bridge().update(|bridge| bridge.state = state);
+        let says = [serde_json::to_string(&*board.subscribe().borrow()).unwrap() + "\n"];
+        for way in [Way::Bridge, Way::Any] {
+            assert_eq!(wait_for(way, &says, None).0, Exit::Ok, "{way:?} {state:?}");
+        }
+    }
 }
 
 #[test]
@@ -163,7 +220,7 @@ fn a_reader_that_has_enough_ends_it_without_a_word() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (path, _) = agent(dir.path(), &[status(true)], true);
-    let error = follow(&path, None, SCRIPT, &mut Closed).unwrap_err();
+    let error = follow(&path, Goal::default(), SCRIPT, &mut Closed).unwrap_err();
     assert!(error.output.is_some());
 }
 

@@ -19,6 +19,15 @@ pub struct Nat {
     /// A tunnel that was up is kept until then, should the verdict go on to need none.
     #[serde(default)]
     pub held_until: Option<Timestamp>,
+    /// The public address by which this guest is reached; null behind NAT.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// The [`super::Metadata::revision`] that the decision is about. Not in the JSON.
+    #[serde(skip)]
+    pub revision: u64,
+    /// Counts the changes of the tunnel that is wanted. Not in the JSON.
+    #[serde(skip)]
+    pub wanted: u64,
 }
 
 /// How this guest stands to the Internet.

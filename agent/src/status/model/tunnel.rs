@@ -46,8 +46,28 @@ pub struct Tunnel {
     pub refusals: Vec<RefusalCount>,
     /// Where connections came from, the most recent last.
     pub origins: Vec<OriginCount>,
+    /// The certificate of the document in force; null without one.
+    #[serde(default)]
+    pub certificate: Option<Certificate>,
     /// Why it is not up.
     pub fault: Option<Fault>,
+    /// The [`super::Nat::wanted`] that all of this follows. Not in the JSON.
+    #[serde(skip)]
+    pub wanted: u64,
+}
+
+/// The certificate that the tunnel logs in with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The name that its authority gave it.
+    pub key_id: String,
+    /// When its validity begins; null without a beginning.
+    pub valid_after: Option<Timestamp>,
+    /// When it expires; null for ever.
+    pub valid_before: Option<Timestamp>,
+    /// Set from a fifth of its life before the end, and while it can't be used. It does not count
+    /// against the health: a session that is logged in stays.
+    pub warning: Option<Fault>,
 }
 
 /// The states of the tunnel.

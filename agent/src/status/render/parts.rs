@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use super::age;
 use super::text::{Paper, span};
 use crate::status::model::{
-    Bridge, BridgeState, Forward, ForwardState, Metadata, MetadataState, Nat, NatVerdict,
-    OriginCount, ProxyRecord, RefusalCount, RefusalReason, Sshd, SshdState, Status, Tunnel,
-    TunnelDecision, TunnelState,
+    Bridge, BridgeState, Certificate, Forward, ForwardState, Metadata, MetadataState, Nat,
+    NatVerdict, OriginCount, ProxyRecord, RefusalCount, RefusalReason, Sshd, SshdState, Status,
+    Tunnel, TunnelDecision, TunnelState,
 };
 
 /// Origins that are shown for each way in, of those that the status keeps.
@@ -70,6 +70,9 @@ pub(super) fn parts(paper: &mut Paper, status: &Status, now: SystemTime) {
             for forward in &status.tunnel.forwards {
                 paper.wrapped("          ", &service(forward));
             }
+            if let Some(certificate) = &status.tunnel.certificate {
+                paper.wrapped("          ", &self::certificate(certificate));
+            }
             for text in others(&status.tunnel) {
                 paper.wrapped("          ", &text);
             }
@@ -86,6 +89,19 @@ fn service(forward: &Forward) -> String {
         ForwardState::Denied => ": the proxy does not allow it",
     };
     format!("forward {bind}:{port} to {to}{state}")
+}
+
+fn certificate(certificate: &Certificate) -> String {
+    let Certificate {
+        key_id,
+        valid_before,
+        ..
+    } = certificate;
+    let until = valid_before.map_or_else(
+        || "for ever".to_owned(),
+        |until| format!("until {}", humantime::format_rfc3339_seconds(until.0)),
+    );
+    format!("certificate {key_id:?}, valid {until}")
 }
 
 /// What keeps the tunnel from the other proxies of the document.

@@ -9,6 +9,8 @@ use crate::status::model::{
     Report, ReportState, Sshd, Tunnel, TunnelDecision,
 };
 
+mod direct;
+
 /// The moment at which everything is rendered.
 fn now() -> SystemTime {
     humantime::parse_rfc3339("2026-01-31T10:00:00Z").unwrap()

@@ -106,6 +106,96 @@ fn without_vsock_the_tunnel_is_enough() {
 }
 
 #[test]
+fn a_document_on_its_way_to_the_tunnel_is_starting() {
+    // Found, and not decided upon; then decided, and not taken up; then taken up.
+    assert_eq!(after(|s| s.metadata.stirred = true), Health::Starting);
+    assert_eq!(after(|s| s.metadata.revision = 1), Health::Starting);
+    for decision in [TunnelDecision::Always, TunnelDecision::Needed] {
+        let decided = |s: &mut Status| {
+            s.metadata.revision = 1;
+            s.nat.revision = 1;
+            s.nat.decision = decision;
+        };
+        assert_eq!(after(decided), Health::Starting);
+        let handed_over = after(|s| {
+            decided(s);
+            s.nat.wanted = 1;
+        });
+        assert_eq!(handed_over, Health::Starting);
+        // Whatever the tunnel of the document before does meanwhile.
+        for (state, taken, expected) in [
+            (TunnelState::Up, 0, Health::Starting),
+            (TunnelState::Closing, 1, Health::Starting),
+            (TunnelState::Off, 1, Health::Starting),
+            (TunnelState::Opening, 1, Health::Starting),
+            (TunnelState::Up, 1, Health::Ok),
+        ] {
+            let health = after(|s| {
+                decided(s);
+                s.nat.wanted = 1;
+                s.tunnel.wanted = taken;
+                s.tunnel.state = state;
+            });
+            assert_eq!(health, expected, "{state:?}, {taken}");
+        }
+    }
+    // A tunnel that is kept for a while is wanted as well; one that is not may close in peace.
+    for (kept, expected) in [(true, Health::Starting), (false, Health::Ok)] {
+        let health = after(|s| {
+            s.nat.decision = TunnelDecision::NotNeeded;
+            s.nat.held_until = kept.then(Timestamp::now);
+            s.tunnel.state = TunnelState::Closing;
+        });
+        assert_eq!(health, expected);
+    }
+}
+
+#[test]
+fn without_vsock_a_public_address_is_enough() {
+    for (verdict, banner, fault_of_sshd, expected) in [
+        (NatVerdict::Direct, true, None, Health::Ok),
+        (NatVerdict::OneToOne, true, None, Health::Ok),
+        (NatVerdict::Nat, true, None, Health::Degraded),
+        (NatVerdict::Unknown, true, None, Health::Degraded),
+        (NatVerdict::Direct, false, None, Health::Starting),
+        (
+            NatVerdict::Direct,
+            false,
+            Some("sshd-down"),
+            Health::Degraded,
+        ),
+    ] {
+        for decision in [
+            TunnelDecision::NotAsked,
+            TunnelDecision::NotNeeded,
+            TunnelDecision::Never,
+        ] {
+            let health = after(|s| {
+                s.bridge.state = BridgeState::Waiting;
+                s.bridge.fault = fault("vsock-unavailable");
+                s.nat.verdict = verdict;
+                s.nat.decision = decision;
+                if banner {
+                    s.sshd.state = SshdState::Ready;
+                }
+                s.sshd.fault = fault_of_sshd.and_then(fault);
+            });
+            assert_eq!(
+                health, expected,
+                "{verdict:?} {decision:?} {fault_of_sshd:?}"
+            );
+        }
+    }
+    // Before all is known it is not given up.
+    let early = after(|s| {
+        s.bridge.state = BridgeState::Waiting;
+        s.bridge.fault = fault("vsock-unavailable");
+        s.metadata.state = MetadataState::Looking;
+    });
+    assert_eq!(early, Health::Starting);
+}
+
+#[test]
 fn each_way_in_is_a_command() {
     let commands = |proxy: &str, bind: &str| -> Vec<String> {
         let mut status = well();

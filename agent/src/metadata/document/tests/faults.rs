@@ -164,29 +164,6 @@ fn a_wrong_value_is_named_with_what_was_found_and_what_is_expected() {
 }
 
 #[test]
-fn a_slip_of_the_pen_is_recognised() {
-    let advice = |text: &str| own(text).unwrap_err().advice();
-    assert_eq!(advice("tunel: {}"), "Rename tunel to tunnel.");
-    let slip = fixtures::yaml(1).replace("proxies:", "proxys:");
-    assert_eq!(advice(&slip), "Rename tunnel.proxys to proxies.");
-}
-
-#[test]
-fn an_unknown_key_is_a_warning_with_its_path() {
-    let text = with("/tunnel/whan", json!("always"));
-    assert_eq!(
-        good(own(&text)).warnings,
-        ["tunnel.whan: unknown key; did you mean when?"]
-    );
-    let text = fixtures::yaml(1).replace("        user:", "        colour: red\n        user:");
-    let expected = "tunnel.proxies[0].colour: unknown key; accepted: host, port, user, host_keys";
-    assert_eq!(good(own(&text)).warnings, [expected]);
-    let text = with("/version", Value::Null);
-    assert_eq!(good(own(&text)).warnings, ["version: missing, taken as 1"]);
-    assert_eq!(good(own("version: 1")).tunnel, None);
-}
-
-#[test]
 fn a_key_that_is_there_twice_is_a_warning_and_the_last_one_counts() {
     let text = fixtures::yaml(1).replace("    port: 1\n", "    port: 7\n    port: 1\n");
     let mut doubled = fixtures::json(1).to_string();
