@@ -14,57 +14,77 @@
 #   make image   a bootable Debian 13 disk with the package baked in, in target/image
 #
 # Each installs what it needs, and asks nothing of the network when it is there.
+# Long steps say how far they are in one line (tests/step); the output of the
+# compiler is in target/steps.
 
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
 
-# The fuzz targets have no tests, and a library in C++.
+# Programs are run from there, whatever the environment says.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+unexport CARGO_BUILD_TARGET
+
+# All packages but the fuzz targets, which have no tests, and a library in C++. Cargo chooses the
+# features of a library for all packages that are built together, so every build of the development
+# profile names these: otherwise one library would be compiled several times. (agent/debian/build too.)
 TESTED := --workspace --exclude vmagent-fuzz
 
-.PHONY: demo test base built device bench bench-recovery fuzz check deb image setup lint
+step := tests/step
 
-demo: image device
-	@cargo run --quiet --locked -p vmagent-tests --bin demo
+.PHONY: demo test ready programs base device bench bench-recovery fuzz check lint setup deb image
+
+demo: ready
+	@target/debug/demo
 
 # Most tests wait most of the time; those that don't take turns (tests/harness/turn.rs).
-test: setup
-	@$(MAKE) --no-print-directory -j4 image base built device
-	cargo test --locked $(TESTED) -- --test-threads=$${TEST_THREADS:-4}
+test: ready
+	@$(step) --show test "running all tests" \
+		cargo test --locked $(TESTED) --no-fail-fast -- --test-threads=$${TEST_THREADS:-4}
 
-# Beside the package, which takes longest and leaves a processor idle in its last step.
-built: setup
-	@nice cargo test --quiet --locked $(TESTED) --no-run
+# All that the demo and the tests run. The programs are built beside the package, which takes longest
+# and leaves a processor idle in its last step.
+ready: setup
+	@$(MAKE) --no-print-directory -j4 image base programs device
+
+# Every program and test in one build, and whether the demo could run on this machine.
+programs: setup
+	@nice $(step) programs "building the demo and the tests" cargo test --locked $(TESTED) --no-run
+	@target/debug/demo --check
 
 base: setup
-	@nice images/build --base
+	@nice $(step) base "fetching the image's Debian packages" images/build --base
 
 device: setup
-	@nice tests/setup --device
+	@nice $(step) device "building the guests' vsock device" tests/setup --device
 
 # What they compare with is for them alone, so the tests' setup does not install it.
 bench: image device
-	@tests/bench/setup rathole autossh socat
-	@cargo build --quiet --release --locked -p vmagent-tests --bin bench --bin bench-load --bin vsock-connect
+	@$(step) bench-setup "installing the peers of the bench" tests/bench/setup rathole autossh socat
+	@$(step) bench-programs "building the bench" cargo build --release --locked -p vmagent-tests \
+		--bin bench --bin bench-load --bin vsock-connect
 	@target/release/bench
 
-bench-recovery: deb
-	@tests/bench/setup autossh nftables
-	@cargo run --quiet --locked -p vmagent-tests --bin bench-recovery
+bench-recovery: deb programs
+	@$(step) bench-setup "installing the peers of the bench" tests/bench/setup autossh nftables
+	@target/debug/bench-recovery
 
 fuzz:
 	@tests/fuzz/run
 
 check: lint
-	@command -v c++ >/dev/null || apt-get -qq install -y g++
+	@$(step) check-setup "installing what the checks need" tests/setup --only gcc g++ libc6-dev make
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets --features vmagent/https -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps --document-private-items --workspace --features vmagent/https
+	@$(step) clippy "linting (clippy)" \
+		cargo clippy --locked --workspace --all-targets --features vmagent/https -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(step) docs "building the documentation" \
+		cargo doc --locked --no-deps --document-private-items --workspace --features vmagent/https
 
 # What is not Rust; cargo-deny and systemd-analyze where they are installed.
 lint:
-	@command -v shellcheck >/dev/null || apt-get -qq install -y shellcheck
-	shellcheck $$(for file in $$(git ls-files); do \
-		head -n1 "$$file" | grep -qE '^#!(/bin/|/usr/bin/env )(ba)?sh' && echo "$$file"; done)
+	@$(step) lint-setup "installing what the checks need" tests/setup --only shellcheck
+	shellcheck $$(for file in $$(git ls-files --cached --others --exclude-standard); do \
+		head -n1 "$$file" 2>/dev/null | grep -qE '^#!(/bin/|/usr/bin/env )(ba)?sh' && echo "$$file"; done)
+	tests/links $$(git ls-files --cached --others --exclude-standard '*.md')
 	@if command -v systemd-analyze >/dev/null && [ -d /run/systemd/system ]; then \
 		systemd-analyze verify --man=no systemd/*.socket systemd/*.service; \
 	else echo "no systemd here: the units are verified by make test"; fi
@@ -72,10 +92,10 @@ lint:
 	else echo "no cargo-deny: licences were not checked (cargo install --locked cargo-deny)"; fi
 
 setup:
-	@tests/setup
+	@$(step) setup "installing what the tests need" tests/setup
 
 deb: setup
-	@agent/debian/build
+	@$(step) package "building the package" agent/debian/build
 
 image: deb
-	@images/build target/debian/vmagent_*_*.deb
+	@$(step) image "building the image" images/build target/debian/vmagent_*_*.deb

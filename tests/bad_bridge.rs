@@ -9,14 +9,12 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
 
 use harness::agent::Agent;
 use harness::failure::Result;
+use harness::limits::SOON;
 use harness::scene::Scene;
 use serde_json::Value;
-
-const SOON: Duration = Duration::from_secs(10);
 
 /// An agent in a folder of its own, so that there can be others.
 fn start(

@@ -3,13 +3,11 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 use harness::agent::{Agent, binary};
+use harness::limits::SOON;
 use harness::scene::{PORT, Scene};
 use serde_json::Value;
-
-const SOON: Duration = Duration::from_secs(10);
 
 /// Puts these bytes there in one step.
 fn write(scene: &Scene, bytes: &[u8]) {

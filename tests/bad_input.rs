@@ -2,9 +2,9 @@
 
 use std::io::{Read, Write};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use harness::agent::{Agent, binary};
+use harness::limits::{ROUND, SOON};
 use harness::metadata::Metadata;
 use harness::netns::Namespace;
 use harness::openssh::make_key;
@@ -13,7 +13,6 @@ use harness::scene::{PORT, Scene};
 use harness::wait;
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(10);
 const OVER_HTTP: &[(&str, &str)] = &[("metadata", "sources = [\"openstack\", \"ec2\"]")];
 
 fn stderr(output: &Output) -> String {
@@ -235,9 +234,7 @@ fn an_answer_without_end_or_sense_is_cut_and_named() {
         floods(&scene.namespace, head, chunk, chunks);
         let agent = Agent::start(&scene.namespace, &scene.agent_dir(), OVER_HTTP).unwrap();
         let decided = |status: &Value| status["metadata"]["state"] != "looking";
-        let status = agent
-            .wait_for("answer", Duration::from_secs(30), decided)
-            .unwrap();
+        let status = agent.wait_for("answer", ROUND, decided).unwrap();
         if code.is_empty() {
             // JSON is asked for there, and this is not any.
             assert_ne!(status["metadata"]["state"], "found");

@@ -2,13 +2,11 @@
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use harness::agent::Agent;
+use harness::limits::SOON;
 use harness::scene::Scene;
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(10);
 
 fn start(scene: &Scene, config: &[(&str, &str)]) -> Agent {
     let agent = Agent::start(&scene.namespace, &scene.agent_dir(), config).unwrap();
@@ -88,9 +86,7 @@ fn connections_are_held_while_sshd_starts() {
         })
         .unwrap();
     scene.sshd.start().unwrap();
-    early
-        .set_read_timeout(Some(Duration::from_secs(2)))
-        .unwrap();
+    early.set_read_timeout(Some(SOON)).unwrap();
     let mut banner = [0; 8];
     early.read_exact(&mut banner).unwrap();
     assert_eq!(&banner, b"SSH-2.0-");

@@ -3,9 +3,9 @@
 use std::fs;
 use std::process::Command;
 use std::sync::LazyLock;
-use std::time::Duration;
 
 use harness::caller;
+use harness::limits::SOON;
 use harness::package;
 use harness::paths;
 use harness::pid1::{Debian, Machine, Plan};
@@ -119,7 +119,7 @@ fn found(machine: &Machine, source: &str) {
         let status: Value = serde_json::from_slice(&output.stdout).ok()?;
         Some(status["metadata"].clone()).filter(|metadata| metadata["state"] == "found")
     };
-    match wait::until("document", Duration::from_secs(30), metadata) {
+    match wait::until("document", SOON, metadata) {
         Ok(metadata) => assert_eq!(metadata["source"], source, "{metadata}"),
         Err(failure) => panic!("{failure}\n{}", machine.journal()),
     }

@@ -2,30 +2,47 @@
 //!
 //! Boots the image in QEMU, in a network of its own with a real OpenSSH proxy
 //! and a metadata service beside it, and logs in by each way. With `KEEP=1` it
-//! stays, and says how to enter by hand.
+//! stays, and says how to enter by hand. `demo --check` fails if this machine or
+//! its programs lack something else than the image.
 #![forbid(unsafe_code)]
 
 use std::env;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use harness::boot::Boot;
-use harness::failure::Result;
+use harness::failure::{Failure, Result};
 use harness::guest::{BOOT, Guest, VM, key};
 use harness::image::Image;
+use harness::limits::SOON;
 use harness::metadata::Metadata;
 use harness::netns::Namespace;
 use harness::world::{LOOPBACK, PUBLIC, World};
+use harness::{paths, qemu};
 
 fn main() -> ExitCode {
-    match demo() {
+    let outcome = match env::args().nth(1).as_deref() {
+        None => demo(),
+        Some("--check") => check(),
+        Some(other) => Err(Failure::new(format!("{other}: the only option is --check"))),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("\ndemo: {failure}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Does what the demo does before it needs the image and the guests' vsock device, which take
+/// minutes to build: `make` runs this while they are being built.
+fn check() -> Result<()> {
+    paths::helper("vsock-connect")?;
+    qemu::version()?;
+    let world = World::new(&[PUBLIC, LOOPBACK])?;
+    Metadata::start(&world.namespace).map(drop)
 }
 
 fn demo() -> Result<()> {
@@ -42,7 +59,7 @@ fn demo() -> Result<()> {
     world.add_ways(&guest, &key()?)?;
     guest.wait_banner(BOOT)?;
     step("sshd answers over vsock");
-    guest.wait_tunnel(Duration::from_secs(60))?;
+    guest.wait_tunnel(SOON)?;
     step("the tunnel is up");
 
     for (title, way) in [

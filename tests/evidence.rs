@@ -5,11 +5,11 @@ use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use harness::agent::{self, Agent};
 use harness::fault::Rules;
 use harness::hosts::Hosts;
+use harness::limits::{PROGRAM, SOON};
 use harness::netns::Namespace;
 use harness::openssh::Sshd;
 use harness::scene::{OPTIONS, PORT, Scene};
@@ -22,13 +22,10 @@ const V4: &str = "10.99.0.1";
 const V6: &str = "fd00:99::1";
 /// The address of a user.
 const USER: &str = "10.99.0.9";
-/// Longer than the first probes and the 8 s after which a tunnel counts as up without proof.
-const SETTLED: Duration = Duration::from_secs(40);
-
 fn ip(namespace: &Arc<Namespace>, arguments: &str) {
     let mut command = Command::new("ip");
     command.args(arguments.split(' '));
-    namespace.run(&command, Duration::from_secs(10)).unwrap();
+    namespace.run(&command, PROGRAM).unwrap();
 }
 
 /// A proxy that listens on `listen` and is known by a name with both addresses.
@@ -82,7 +79,7 @@ impl World {
         let target: SocketAddr = format!("{V4}:{PORT}").parse().unwrap();
         let from: SocketAddr = format!("{USER}:0").parse().unwrap();
         let mut stream = self.scene.namespace.connect_from(from, target).unwrap();
-        stream.set_read_timeout(Some(SETTLED)).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
         let mut banner = [0; 4];
         stream.read_exact(&mut banner).unwrap();
         assert_eq!(&banner, b"SSH-");
@@ -90,7 +87,7 @@ impl World {
     }
 
     fn wait(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
-        self.agent.wait_for(what, SETTLED, condition).unwrap()
+        self.agent.wait_for(what, SOON, condition).unwrap()
     }
 
     fn granted(&self) {
@@ -235,7 +232,7 @@ fn a_bind_that_only_the_proxy_can_reach_is_proven_from_inside() {
     let document = scene.document_of(&[&proxy], "").unwrap();
     let document = document.replace("bind: '0.0.0.0'", &format!("bind: '{PRIVATE}'"));
     let agent = scene.agent(&document).unwrap();
-    let status = agent.wait_for("proof", SETTLED, proven).unwrap();
+    let status = agent.wait_for("proof", SOON, proven).unwrap();
     assert_eq!(status["tunnel"]["fault"], json!(null));
     let logins = proxy.log().matches("Accepted publickey").count();
     assert_eq!(logins, 1, "{}", proxy.log());

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use harness::failure::{Failure, Result};
 use harness::guest::Guest;
+use harness::limits::SOON;
 use harness::netns::Namespace;
 use serde_json::Value;
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 /// of a socket and a process by systemd: a second, and many where the processor is emulated.
 const NOTICED: f64 = 4.0;
 /// An emulated guest is slow to start programs, and that it is slow is no fault.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = SOON;
 
 /// A program that has the port before vmagent: an SSH server, as far as anybody can tell.
 const OTHER: &str = "systemd-run --quiet --unit=other python3 -c '

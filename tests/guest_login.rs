@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use harness::failure::Result;
 use harness::guest::{Guest, VM, key};
+use harness::limits::{PROGRAM, SOON};
 use harness::netns::Namespace;
 
 #[test]
@@ -22,9 +23,7 @@ fn the_host_logs_in_and_the_guest_to_itself_where_that_is_allowed(guest: &Guest)
         guest.ssh("id --user --name; hostname")?,
         "root\nlocalhost\n"
     );
-    let status = guest.wait_status("ready bridge", Duration::from_secs(30), |s| {
-        s["bridge"]["state"] == "ready"
-    })?;
+    let status = guest.wait_status("ready bridge", SOON, |s| s["bridge"]["state"] == "ready")?;
     assert_eq!(status["bridge"]["cid"], 42);
     assert_eq!(status["bridge"]["listen"], "vsock:22");
     assert_ne!(status["bridge"]["accepted"], 0);
@@ -139,12 +138,10 @@ fn ssh_agent_is_forwarded(namespace: &Namespace, guest: &Guest) -> Result<()> {
     let mut agent = Command::new("ssh-agent");
     agent.arg("-D").arg("-a").arg(&socket);
     let _agent = namespace.spawn(guest.dir(), "ssh-agent", &agent)?;
-    harness::wait::until("ssh-agent", Duration::from_secs(10), || {
-        socket.exists().then_some(())
-    })?;
+    harness::wait::until("ssh-agent", PROGRAM, || socket.exists().then_some(()))?;
     let mut add = Command::new("ssh-add");
     add.arg(&key()?.path).env("SSH_AUTH_SOCK", &socket);
-    namespace.run(&add, Duration::from_secs(10))?;
+    namespace.run(&add, PROGRAM)?;
 
     let mut ssh = guest.client.command("ssh");
     ssh.env("SSH_AUTH_SOCK", &socket);
@@ -156,7 +153,7 @@ fn ssh_agent_is_forwarded(namespace: &Namespace, guest: &Guest) -> Result<()> {
         "--",
         "ssh-add -L",
     ]);
-    let keys = namespace.run(&ssh, Duration::from_secs(60))?;
+    let keys = namespace.run(&ssh, SOON)?;
     assert_eq!(keys.split(' ').nth(1), key()?.public()?.split(' ').nth(1));
     Ok(())
 }

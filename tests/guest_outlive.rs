@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 use harness::failure::Result;
 use harness::guest::{Guest, VM};
+use harness::limits::SOON;
 use harness::netns::Namespace;
 use harness::wait;
 
-const SOON: Duration = Duration::from_secs(30);
 /// Four bytes each. It is no multiple of what anything on the way has room for.
 const BLOCK: u32 = (1 << 18) + 1;
 

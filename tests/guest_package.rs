@@ -1,9 +1,8 @@
 //! The package in a real guest: who serves vsock port 22, before, during and after.
 
-use std::time::Duration;
-
 use harness::failure::Result;
 use harness::guest::{BOOT, Guest, VM};
+use harness::limits::SOON;
 use harness::{netns::Namespace, package, process};
 
 /// Who answers on vsock port 22.
@@ -39,7 +38,7 @@ fn systemd_serves_the_port_without_vmagent_and_vmagent_with_it() -> Result<()> {
     let mut scp = guest.client.command("scp");
     scp.arg(package::deb())
         .arg(format!("{VM}:/var/tmp/vmagent.deb"));
-    namespace.run(&scp, Duration::from_secs(60))?;
+    namespace.run(&scp, SOON)?;
     guest.ssh("dpkg --install /var/tmp/vmagent.deb && echo installed")?;
     assert_eq!(listening(&guest)?, "vmagent.socket\n");
     guest.ssh("true")?;

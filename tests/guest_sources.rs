@@ -6,6 +6,7 @@ use harness::boot::Boot;
 use harness::failure::Result;
 use harness::guest::{BOOT, Guest, key};
 use harness::image::Image;
+use harness::limits::SOON;
 use harness::metadata::Metadata;
 use harness::seed::{self, Drive, Seed};
 use harness::world::{PUBLIC, World};
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use crate::guest_datasources::{NOTHING, config, set_up_by};
 
-const UP: Duration = Duration::from_secs(60);
+const UP: Duration = SOON;
 
 /// Waits for the tunnel, and checks who brought the document.
 fn up_by(guest: &Guest, source: &str, limit: Duration) -> Result<()> {

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use harness::failure::Result;
 use harness::guest::{Guest, key};
+use harness::limits::SOON;
 use harness::metadata::Metadata;
 use harness::wait;
 use harness::world::{LOOPBACK, PUBLIC, World};
 
-const UP: Duration = Duration::from_secs(60);
+const UP: Duration = SOON;
 
 /// Where a person puts the tunnel document.
 const DOCUMENT: &str = "/etc/vmagent/tunnel.yaml";
@@ -38,13 +39,13 @@ fn people_come_in_through_the_proxy_and_an_attacker_locks_nobody_else_out() -> R
     let port = ([127, 0, 0, 1], PUBLIC.port).into();
     let banner = || -> Result<bool> {
         let mut stream = world.namespace.connect(port)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+        stream.set_read_timeout(Some(SOON))?;
         let mut start = [0; 8];
         Ok(matches!(stream.read(&mut start), Ok(n) if start[..n].starts_with(b"SSH-2.0")))
     };
     let answered = (0..100).filter(|_| banner().unwrap_or(false)).count();
     assert_ne!(answered, 0, "the attacker never reached sshd");
-    wait::until("penalty for the attacker", Duration::from_secs(30), || {
+    wait::until("penalty for the attacker", SOON, || {
         (!banner().unwrap_or(false)).then_some(())
     })?;
 
@@ -52,10 +53,7 @@ fn people_come_in_through_the_proxy_and_an_attacker_locks_nobody_else_out() -> R
     assert_eq!(guest.ssh("echo host")?, "host\n");
     let mut ssh = guest.client.command("ssh");
     ssh.args(["-b", "127.0.0.9", "tunnel", "--", "echo other"]);
-    assert_eq!(
-        world.namespace.run(&ssh, Duration::from_secs(60))?,
-        "other\n"
-    );
+    assert_eq!(world.namespace.run(&ssh, SOON)?, "other\n");
     assert!(
         !banner()?,
         "sshd had forgiven the attacker: nothing was shown"

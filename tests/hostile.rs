@@ -13,11 +13,11 @@ use harness::failure::{Failure, Result};
 use harness::hostile::raw::{Raw, Script};
 use harness::hostile::relay::{Fate, Relay};
 use harness::hostile::ssh::{Manner, Ssh};
+use harness::limits::{PROGRAM, SOON};
 use harness::scene::{OPTIONS, Scene, preferring};
 use harness::usage::Usage;
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(10);
 const BANNER: &[u8] = b"SSH-2.0-OpenSSH_9.9\r\n";
 
 /// A proxy that misbehaves, kept for as long as it is to run.
@@ -60,7 +60,7 @@ impl Peer {
         // The packets arrive, and belong to nobody.
         let mut command = Command::new("ip");
         command.args(["route", "add", "192.0.2.1/32", "dev", "lo"]);
-        scene.namespace.run(&command, SOON)?;
+        scene.namespace.run(&command, PROGRAM)?;
         Ok(Self {
             address: ([192, 0, 2, 1], 22).into(),
             host_key: scene.proxy.host_key("ed25519")?,
@@ -123,14 +123,16 @@ fn hangs(Hang(place, code, deadline, peer): &Hang, ready: &Barrier) -> Result<()
     ready.wait();
     let (scene, peer) = prepared?;
     let document = preferring(peer.address, &peer.host_key, &scene.document()?);
-    let begun = Instant::now();
+    // The attempt begins between these two.
+    let before = Instant::now();
     let agent = scene.agent(&document)?;
+    let begun = agent.stopwatch();
     let deadline = Duration::from_secs(*deadline);
     let slack = Duration::from_secs(1);
     let noted = |status: &Value| !status["tunnel"]["proxies"][0]["fault"].is_null();
-    let status = agent.wait_for("fault of the first proxy", deadline + 3 * slack, noted)?;
-    let given_up = begun.elapsed();
-    let next = agent.tunnel("up", 2 * slack)?;
+    let status = agent.wait_for("fault of the first proxy", deadline + SOON, noted)?;
+    let (given_up, at_least) = (begun.elapsed(), before.elapsed());
+    let next = agent.tunnel("up", SOON)?;
     let up = begun.elapsed();
     println!("hangs {place}: given up after {given_up:.2?}, the next up after {up:.2?}");
     drop(peer.running);
@@ -139,8 +141,10 @@ fn hangs(Hang(place, code, deadline, peer): &Hang, ready: &Barrier) -> Result<()
         format!("it is not {code}, but {fault:#}")
     } else if next["tunnel"]["proxy"] != "127.0.0.1:2222" {
         format!("it is up at the wrong proxy: {next:#}")
-    } else if given_up + slack < deadline || given_up > deadline + slack {
+    } else if at_least + slack < deadline || given_up > deadline + slack {
         format!("it took {given_up:?}, not {deadline:?}")
+    } else if up > given_up + 2 * slack {
+        format!("the next is up {:?} later", up - given_up)
     } else {
         return Ok(());
     };

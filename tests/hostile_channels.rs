@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use harness::agent::Agent;
 use harness::hostile::raw::{Raw, Script};
 use harness::hostile::ssh::{Kind, Manner, Refusal, Ssh};
+use harness::limits::SOON;
 use harness::scene::{PORT, Scene};
 use harness::usage::Usage;
 use harness::wait;
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(10);
 
 /// An agent whose tunnel is up at a server that grants everything, with a second forward, on port
 /// 8080 of the server, to this service.
@@ -109,8 +108,9 @@ fn a_thousand_channels_at_once_leave_the_session_alone_and_nothing_behind() {
         after.push(resident());
     }
     println!("resident after each round: {after:?}");
-    // What the first round brought, the allocator may keep for the next.
-    assert!(after[2] < after[0] + 1024, "{after:?}");
+    // What the first rounds brought, the allocator may keep for the next. The number that is taken
+    // differs.
+    assert!(after[2] < after[0].max(after[1]) + 1024, "{after:?}");
     wait::until("files as before", SOON, || {
         (usage().descriptors <= files).then_some(())
     })

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use harness::agent::Agent;
 use harness::failure::Result;
+use harness::limits::SOON;
 use harness::metadata::Metadata;
 use harness::process::{self, Process};
 use harness::receiver::Receiver;
@@ -14,8 +14,6 @@ use harness::scene::Scene;
 use harness::wait;
 use serde_json::Value;
 use tempfile::TempDir;
-
-const SOON: Duration = Duration::from_secs(20);
 
 /// Ports of TLS on loopback, and who is behind them.
 const DOCUMENT: (u16, &str) = (443, "169.254.169.254:80");

@@ -4,21 +4,16 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use harness::agent::Agent;
+use harness::limits::{ROUND, SOON};
 use harness::metadata::Metadata;
 use harness::netns::Namespace;
 use harness::scene::{OPTIONS, Scene};
 use harness::wait;
 use serde_json::Value;
 use tempfile::TempDir;
-
-const SOON: Duration = Duration::from_secs(10);
-
-/// From the start of an agent to up where the metadata service hangs: it is asked for the document
-/// and for the machine's name, each for 5 s at most.
-const HANGING: Duration = Duration::from_secs(20);
 
 /// A scene, and the directories that a service manager gives to the agent.
 struct Rig {
@@ -111,7 +106,7 @@ fn a_restart_without_the_metadata_service_comes_up_and_says_from_what() {
     // The service is back: it has the word.
     let service = rig.service("i-1");
     let found = |status: &Value| status["metadata"]["state"] == "found";
-    let status = agent.wait_for("document", SOON, found).unwrap();
+    let status = agent.wait_for("document", ROUND, found).unwrap();
     assert_eq!(status["metadata"]["kept"], false);
     assert_eq!(status["tunnel"]["state"], "up", "undisturbed");
     drop(service);
@@ -127,7 +122,7 @@ fn so_does_one_whose_metadata_service_hangs() {
         .unwrap();
     let began = Instant::now();
     let agent = rig.agent();
-    let status = agent.tunnel("up", HANGING).unwrap();
+    let status = agent.tunnel("up", SOON).unwrap();
     println!("service hangs: up {:.1?} after the start", began.elapsed());
     assert!(kept(&status), "{:#}", status["metadata"]);
 }
@@ -191,7 +186,7 @@ fn on_a_disk_it_is_kept_only_where_that_is_asked_for() {
     let status = agent.wait_for("failure", SOON, failed).unwrap();
     assert_eq!(status["metadata"]["source"], Value::Null);
     let service = rig.service("i-1");
-    agent.tunnel("up", SOON).unwrap();
+    agent.tunnel("up", ROUND).unwrap();
     let known = |status: &Value| status["instance_id"] == "i-1";
     agent.wait_for("facts", SOON, known).unwrap();
     assert_eq!((entries(&rig.runtime), entries(&rig.state)), (0, 0));

@@ -1,15 +1,12 @@
 //! The unit's part in keeping the last good document: it outlives a restart and a crash, and
 //! nothing else.
 
-use std::time::Duration;
-
+use harness::limits::SOON;
 use harness::pid1::{Debian, Machine};
 use harness::wait;
 use serde_json::Value;
 
 use crate::units::plan;
-
-const SOON: Duration = Duration::from_secs(20);
 
 const KEPT: &str = "/run/vmagent/document";
 

@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use harness::agent::{self, Agent};
+use harness::limits::SOON;
 use harness::netns::Namespace;
 use harness::scene::{OPTIONS, PORT, Scene};
 use harness::wait;
-
-const SOON: Duration = Duration::from_secs(10);
 
 /// An agent whose tunnel is up, and which knows the host keys of the scene's sshd.
 fn agent(scene: &Scene, document: &str) -> Agent {
@@ -54,8 +52,7 @@ impl<'a> Strict<'a> {
         std::fs::write(&config, text).unwrap();
         let mut command = Command::new("ssh");
         command.arg("-F").arg(&config).args(way).arg("echo inside");
-        let limit = Duration::from_secs(30);
-        let output = Namespace::output(&self.scene.namespace, &command, b"", limit).unwrap();
+        let output = Namespace::output(&self.scene.namespace, &command, b"", SOON).unwrap();
         if output.stdout == b"inside\n" {
             return Ok(());
         }

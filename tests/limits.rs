@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::agent::Agent;
+use harness::limits::SOON;
 use harness::load::{Echo, call};
 use harness::process;
 use harness::scene::{PORT, Scene};
@@ -21,7 +22,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
 const SECOND: Duration = Duration::from_secs(1);
-const SOON: Duration = Duration::from_secs(10);
 
 /// An agent whose bridge is ready, with these lines in its section.
 fn start(scene: &Scene, bridge: &[&str]) -> Agent {
@@ -212,7 +212,7 @@ fn many_logins_at_once_get_in() {
     let login = || {
         let mut ssh = scene.ssh("ssh");
         ssh.args(["-o", "ControlMaster=no", "bridge", "echo inside"]);
-        let output = scene.namespace.output(&ssh, b"", 30 * SECOND).unwrap();
+        let output = scene.namespace.output(&ssh, b"", SOON).unwrap();
         process::succeeded(&ssh, &output)
     };
     thread::scope(|scope| {
@@ -232,31 +232,49 @@ fn a_flood_is_slowed_down_and_passes() {
     let scene = Scene::new().unwrap();
     let holder = Holder::start(&scene);
     let agent = start(&scene, &[&holder.line()]);
+    // The same without the bridge shows what the machine itself needs.
+    let alone = Instant::now();
+    let direct = |_| {
+        let mut stream = scene.namespace.connect(holder.address).unwrap();
+        stream.read_exact(&mut [0; 8]).unwrap();
+        stream
+    };
+    drop((0..300).map(direct).collect::<Vec<_>>());
+    let alone = alone.elapsed();
+    let seen_before = holder.taken.load(Relaxed);
     let burst = Instant::now();
     drop((0..300).map(|_| greeted(&agent)).collect::<Vec<_>>());
-    println!("a burst of 300 took {:?}", burst.elapsed());
+    println!(
+        "a burst of 300 took {:?}, and {alone:?} without the bridge",
+        burst.elapsed()
+    );
     // No turn is waited for: that would be seconds. (A dial that the kernel drops costs five.)
-    assert!(burst.elapsed() < 8 * SECOND, "it was held up");
+    assert!(burst.elapsed() < 8 * SECOND + 4 * alone, "it was held up");
     // Thousands a second, from whoever does not even wait for an answer.
     let (begun, mut flood) = (Instant::now(), 0);
-    while begun.elapsed() < 2 * SECOND {
-        drop(dial(&agent));
-        flood += 1;
-    }
     let refused = |status: &Value| {
         refusals(status, "bridge", "unix")
             .get("too-fast")
             .copied()
             .unwrap_or_default()
     };
+    // On a busy machine it is no flood at first.
+    let enough = || refused(&agent.status().unwrap()) > 0 || begun.elapsed() > SOON;
+    while begun.elapsed() < 2 * SECOND || !enough() {
+        for _ in 0..100 {
+            drop(dial(&agent));
+        }
+        flood += 100;
+    }
+    let lasted = begun.elapsed();
     let status = agent
         .wait_for("end of the flood", SOON, |status| {
             status["bridge"]["open"] == 0
         })
         .unwrap();
-    let taken = holder.taken.load(Relaxed);
+    let taken = holder.taken.load(Relaxed) - seen_before;
     println!(
-        "of {flood} in 2 s {} were refused; sshd has seen {taken} in all",
+        "of {flood} in {lasted:.1?} {} were refused; sshd has seen {taken} in all",
         refused(&status)
     );
     assert!(refused(&status) > 0, "{status:#}");
@@ -286,7 +304,8 @@ fn heard_start(agent: &Agent) -> String {
 #[test]
 fn who_says_nothing_is_closed_by_sshd_and_blocks_nobody() {
     const MANY: usize = 50;
-    let scene = scene_with("LoginGraceTime 2");
+    // So long that all of them are there before the first is closed, on a busy machine too.
+    let scene = scene_with("LoginGraceTime 10");
     let agent = start(&scene, &["max_connections = 60"]);
     let begun = Instant::now();
     let silent: Vec<_> = (0..MANY).map(|_| greeted(&agent)).collect();

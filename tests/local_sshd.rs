@@ -5,12 +5,12 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use harness::agent::Agent;
+use harness::limits::SOON;
 use harness::scene::{PORT, Scene};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(10);
 /// How soon after sshd is back the first login has worked, and the status says so.
 const BACK: Duration = Duration::from_secs(1);
 
@@ -67,7 +67,7 @@ fn sshd_that_stops_costs_no_tunnel_and_is_reached_as_soon_as_it_is_back() {
             .unwrap();
         one_session(&scene, &agent);
         scene.sshd.start().unwrap();
-        let cure = Instant::now();
+        let cure = agent.stopwatch();
         let address = ([127, 0, 0, 1], PORT).into();
         let mut user = scene.namespace.connect(address).unwrap();
         user.set_read_timeout(Some(SOON)).unwrap();
@@ -100,7 +100,7 @@ fn the_status_says_within_a_second_that_sshd_is_back() {
         .wait_for("sshd missed seven times", SOON, missed)
         .unwrap();
     scene.sshd.start().unwrap();
-    let cure = Instant::now();
+    let cure = agent.stopwatch();
     agent.wait_for("sshd", SOON, sshd_is("ready")).unwrap();
     let took = cure.elapsed();
     println!("the status took {took:?}");
@@ -124,7 +124,7 @@ fn a_login_waits_for_an_sshd_that_is_slow_to_answer() {
     agent.wait_for("open connections", SOON, open).unwrap();
     one_session(&scene, &agent);
     kill(listener, Signal::SIGCONT).unwrap();
-    let cure = Instant::now();
+    let cure = agent.stopwatch();
     introduces_itself(&mut by_tunnel);
     introduces_itself(&mut by_bridge);
     let took = cure.elapsed();

@@ -7,6 +7,7 @@ mod bridge;
 mod builds;
 mod cloud_init;
 mod coexist;
+mod commands;
 mod evidence;
 mod failover;
 mod fairness;

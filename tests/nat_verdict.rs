@@ -5,13 +5,12 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use harness::agent::{self, Agent};
+use harness::limits::SOON;
 use harness::netns::Namespace;
 use harness::pid1::without_vsock;
 use harness::process;
 use harness::scene::{OPTIONS, Scene};
 use serde_json::Value;
-
-const SOON: Duration = Duration::from_secs(10);
 
 /// The longest from a change of the network to up.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -83,6 +82,15 @@ fn verdict(agent: &Agent, wanted: &str, decision: &str) -> Value {
     status.unwrap()
 }
 
+/// Waits until the tunnel is up after a change of the network that was made just now.
+fn up_in_time(agent: &Agent, change: &str) {
+    let changed = agent.stopwatch();
+    agent.tunnel("up", SOON).unwrap();
+    let took = changed.elapsed();
+    println!("{change}: up after {took:.1?}");
+    assert!(took <= LIMIT, "{change}: {took:?}");
+}
+
 /// Until when a live tunnel is kept.
 fn held_until(status: &Value) -> Option<SystemTime> {
     let text = status["nat"]["held_until"].as_str()?;
@@ -109,9 +117,8 @@ fn a_tunnel_is_up_as_soon_as_it_is_needed_and_outlives_the_need_while_it_is_used
     assert!(text.contains("off: not needed"), "{text}");
 
     // Fault: the address is taken away. Cure: the tunnel.
-    let changed = wired.renumber(PUBLIC, PRIVATE);
-    agent.tunnel("up", LIMIT).unwrap();
-    println!("needed: up after {:.1?}", changed.elapsed());
+    wired.renumber(PUBLIC, PRIVATE);
+    up_in_time(&agent, "needed");
     verdict(&agent, "nat", "needed");
 
     // It is needed no more, but somebody is logged in through it.
@@ -209,9 +216,7 @@ fn of_two_default_routes_the_better_one_counts_and_a_change_is_news() {
     // The other device becomes the way out, which the public address is not on.
     wired.ip("route del default dev far8 metric 50");
     wired.ip("route add default dev far8 metric 600");
-    let changed = Instant::now();
-    agent.tunnel("up", LIMIT).unwrap();
-    println!("another way out: up after {:.1?}", changed.elapsed());
+    up_in_time(&agent, "another way out");
     let status = verdict(&agent, "nat", "needed");
     let routes = &status["nat"]["inputs"]["default_routes"];
     assert_eq!(routes[0]["interface"], "far7", "{routes:#}");

@@ -1,15 +1,14 @@
 //! Connections of the bridge outlive the agent: a restart, an upgrade, a crash.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use harness::caller::{self, Held};
+use harness::limits::SOON;
 use harness::package;
 use harness::pid1::{Debian, Machine, Plan};
 use harness::wait;
 use serde_json::Value;
-
-const SOON: Duration = Duration::from_secs(10);
 
 /// How ssh in the machine reaches it by the bridge. The connection is ssh's own: nobody between
 /// the two could hide what happens to it.
@@ -84,7 +83,7 @@ fn a_gibibyte_survives_ten_restarts_in_its_middle() {
         open(&machine, 1);
         let (start, mut before) = (Instant::now(), 0);
         for count in 0..10 {
-            let more = || (size(&machine) > before + (64 << 20)).then_some(());
+            let more = || (size(&machine) > before + (32 << 20)).then_some(());
             wait::until("more of it", SOON, more).unwrap();
             restart(&machine);
             before = size(&machine);
@@ -95,7 +94,7 @@ fn a_gibibyte_survives_ten_restarts_in_its_middle() {
             let state = machine.property("copy.service", "ActiveState");
             (state == "inactive" || state == "failed").then_some(state)
         };
-        let state = wait::until("end of scp", Duration::from_secs(60), ended).unwrap();
+        let state = wait::until("end of scp", SOON, ended).unwrap();
         assert_eq!(state, "inactive", "{}", machine.journal());
         machine.check("cmp /tmp/big /tmp/copy");
         println!("{debian:?}: {:?} in all", start.elapsed());

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use harness::bridged::{BANNER, Bridged};
 use harness::ends::{End, Random};
 use harness::failure::Result;
+use harness::limits::SOON;
 
-const SOON: Duration = Duration::from_secs(10);
+/// A call that moves no bytes for so long ends as well: it is one more that is cut.
+const STUCK: Duration = Duration::from_secs(10);
 
 /// Callers at the same time.
 const CALLERS: u64 = 8;
@@ -98,7 +100,7 @@ fn storm(bridged: &Bridged, seed: u64) {
         let mut random = Random::new(seed + caller);
         for _ in 0..EACH {
             let user = UnixStream::connect(bridge).unwrap();
-            user.limit(SOON).unwrap();
+            user.limit(STUCK).unwrap();
             // Most of them break, and which of the two comes first is chance.
             let _ = call(user, &mut random);
         }

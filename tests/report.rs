@@ -5,15 +5,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use harness::agent::{self, Agent};
+use harness::limits::{REPORT, SOON};
 use harness::receiver::{Receiver, Told};
 use harness::scene::Scene;
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(10);
-
-/// From a change to its report, and from a failure to the next attempt, with room for a busy
-/// machine: 10 s at least lie between two.
-const LIMIT: Duration = Duration::from_secs(20);
 
 const ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 8085);
 
@@ -66,7 +61,7 @@ fn a_report_has_the_keys_and_the_port_that_the_proxy_chose_and_is_sent_once() {
     let agent = agent(&scene, &document, &url());
     let status = agent.tunnel("up", SOON).unwrap();
     let up = Instant::now();
-    let told = receiver.wait_for("report", LIMIT, says("up")).unwrap();
+    let told = receiver.wait_for("report", REPORT, says("up")).unwrap();
     println!(
         "up: told after {:.1?}",
         told.at.saturating_duration_since(up)
@@ -106,7 +101,7 @@ fn a_report_has_the_keys_and_the_port_that_the_proxy_chose_and_is_sent_once() {
     std::fs::remove_file(scene.agent_dir().join("tunnel.yaml")).unwrap();
     agent.tunnel("off", SOON).unwrap();
     receiver
-        .wait_for("second report", LIMIT, says("off"))
+        .wait_for("second report", REPORT, says("off"))
         .unwrap();
     assert_eq!(receiver.told().len(), before + 1, "{:#?}", receiver.told());
 }
@@ -118,7 +113,7 @@ fn a_receiver_that_fails_is_told_later_and_holds_nothing_up() {
     let agent = agent(&scene, &document, &url());
     agent.tunnel("up", SOON).unwrap();
     let failed = |status: &Value| status["reports"][0]["state"] == "failed";
-    let status = agent.wait_for("failure", LIMIT, failed).unwrap();
+    let status = agent.wait_for("failure", REPORT, failed).unwrap();
     let report = &status["reports"][0];
     assert_eq!(report["fault"]["code"], "report-failed", "{report:#}");
     assert_eq!(status["health"], "ok", "a report is no way in");
@@ -131,7 +126,7 @@ fn a_receiver_that_fails_is_told_later_and_holds_nothing_up() {
     receiver.answer(200);
     let cured = Instant::now();
     let good = |told: &Told| told.status == 200 && says("up")(told);
-    receiver.wait_for("report", LIMIT, good).unwrap();
+    receiver.wait_for("report", REPORT, good).unwrap();
     println!(
         "a receiver that failed: told {:.1?} after its cure",
         cured.elapsed()
@@ -158,7 +153,7 @@ fn a_receiver_that_hangs_holds_nothing_up() {
     agent.tunnel("up", SOON).unwrap();
     println!("a receiver that hangs: up after {:.1?}", began.elapsed());
     let code = |status: &Value| status["reports"][0]["fault"]["code"] == "report-unreachable";
-    let status = agent.wait_for("failure", LIMIT, code).unwrap();
+    let status = agent.wait_for("failure", REPORT, code).unwrap();
     assert_eq!(status["health"], "ok", "{status:#}");
 }
 
@@ -168,7 +163,7 @@ fn google_is_given_the_host_keys_where_it_takes_them() {
     let receiver = Receiver::start(&scene.namespace, GOOGLE.into(), 200).unwrap();
     let agent = agent(&scene, &document, "guest_attributes = \"always\"");
     let delivered = |status: &Value| status["reports"][0]["state"] == "delivered";
-    agent.wait_for("delivered", LIMIT, delivered).unwrap();
+    agent.wait_for("delivered", REPORT, delivered).unwrap();
     let told = receiver.told();
     for kind in ["ed25519", "ecdsa", "rsa"] {
         let key = scene.sshd.host_key(kind).unwrap();
@@ -193,6 +188,6 @@ fn a_machine_without_guest_attributes_is_well() {
     let agent = agent(&scene, &document, "guest_attributes = \"always\"");
     agent.tunnel("up", SOON).unwrap();
     let code = |status: &Value| status["reports"][0]["fault"]["code"] == "report-not-offered";
-    let status = agent.wait_for("refusal", LIMIT, code).unwrap();
+    let status = agent.wait_for("refusal", REPORT, code).unwrap();
     assert_eq!(status["health"], "ok", "{status:#}");
 }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use harness::fault::Frozen;
+use harness::limits::SOON;
 use harness::load::{Stream, fill};
 use harness::service::Service;
 use harness::usage::Usage;
@@ -47,6 +48,11 @@ fn median(slices: &[Vec<u64>]) -> u64 {
     values[values.len() / 2]
 }
 
+/// The slices in which one of the streams moved nothing.
+fn starved(slices: &[Vec<u64>]) -> usize {
+    slices.iter().flatten().filter(|moved| **moved == 0).count()
+}
+
 /// A connection into which the user pushes all it takes, and its reader's end.
 fn flooded(service: &Service) -> (JoinHandle<()>, TcpStream) {
     let (mut user, server) = service.connect().unwrap();
@@ -70,10 +76,7 @@ fn nine_others_go_on_at_full_speed_beside_a_reader_that_stops_and_a_slow_one() {
         })
         .collect();
     let flows = || nine.iter().all(|stream| stream.arrived() > 0);
-    wait::until("bytes of all nine", Duration::from_secs(10), || {
-        flows().then_some(())
-    })
-    .unwrap();
+    wait::until("bytes of all nine", SOON, || flows().then_some(())).unwrap();
     let before = measure(&nine, 8);
     let (first, unread) = flooded(&service);
     let stopped = measure(&nine, 12);
@@ -108,8 +111,12 @@ fn nine_others_go_on_at_full_speed_beside_a_reader_that_stops_and_a_slow_one() {
     for slices in [&stopped, &slowed] {
         let then = median(slices);
         assert!(then * 2 > usual, "{usual} MiB before, {then} MiB then");
-        let starved = slices.iter().flatten().filter(|moved| **moved == 0).count();
-        assert_eq!(starved, 0, "the others waited");
+        // A busy machine may keep one of the test's own threads waiting for a slice.
+        let (waited, usual) = (starved(slices), starved(&before));
+        assert!(
+            waited <= 2 * usual,
+            "the others waited: {waited}, {usual} before"
+        );
     }
 }
 
@@ -117,13 +124,12 @@ fn nine_others_go_on_at_full_speed_beside_a_reader_that_stops_and_a_slow_one() {
 /// gathered from one place of its memory to another, and hears no keepalive.
 #[test]
 fn an_sshd_that_is_busy_with_itself_for_eleven_seconds_costs_no_session() {
-    const SOON: Duration = Duration::from_secs(10);
     let service = Service::new().unwrap();
     let (user, server) = service.connect().unwrap();
     for end in [&user, &server] {
         // They wait for it as well.
-        end.set_write_timeout(Some(3 * SOON)).unwrap();
-        end.set_read_timeout(Some(3 * SOON)).unwrap();
+        end.set_write_timeout(Some(SOON)).unwrap();
+        end.set_read_timeout(Some(SOON)).unwrap();
     }
     let stream = Stream::start(user, server).unwrap();
     let flows_beyond = |bytes| {

@@ -3,13 +3,11 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use harness::agent::{Agent, binary};
+use harness::limits::SOON;
 use harness::scene::{OPTIONS, PORT, Scene};
 use serde_json::Value;
-
-const SOON: Duration = Duration::from_secs(10);
 
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
@@ -19,7 +17,7 @@ fn text(bytes: &[u8]) -> &str {
 fn all_is_well_in_words_and_in_json() {
     let scene = Scene::new().unwrap();
     let agent = scene.up().unwrap();
-    let waited = agent.ask(&["--wait", "10"]).unwrap();
+    let waited = agent.ask(&["--wait", "60"]).unwrap();
     assert_eq!(waited.status.code(), Some(0));
     let plain = agent.ask(&[]).unwrap();
     assert_eq!(plain.status.code(), Some(0));

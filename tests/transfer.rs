@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use harness::limits::SOON;
 use harness::load::{drain, fill};
 use harness::process;
 use harness::scene::Scene;
@@ -14,10 +15,10 @@ use harness::usage::Usage;
 use harness::wait;
 use nix::sys::signal::{Signal, kill};
 
-const SOON: Duration = Duration::from_secs(10);
-const MINUTE: Duration = Duration::from_secs(60);
 /// How soon the tunnel is up again where the session was lost, and nothing hinders a new one.
 const HEALED: Duration = Duration::from_secs(2);
+/// How soon after the order to stop the port is free.
+const FREED: Duration = Duration::from_secs(3);
 
 fn checksum(path: &Path) -> String {
     let printed = process::run(Command::new("sha256sum").arg(path)).unwrap();
@@ -43,7 +44,7 @@ fn files_arrive_whole_both_ways_and_by_both_ways_in() {
         ] {
             let mut command = scene.ssh("scp");
             command.args(["-q", &from, &to]);
-            scene.namespace.run(&command, MINUTE).unwrap();
+            scene.namespace.run(&command, 3 * SOON).unwrap();
         }
         assert_eq!(checksum(&original), checksum(&back), "by the {way}");
         assert_eq!(checksum(&original), checksum(&there), "by the {way}");
@@ -118,11 +119,11 @@ fn what_was_sent_before_the_order_to_stop_arrives_and_the_port_is_free_at_once()
         .set_write_timeout(Some(Duration::from_millis(500)))
         .unwrap();
     let sent = fill(&mut server).unwrap();
-    let stop = Instant::now();
+    let stop = service.agent.stopwatch();
     service.agent.signal(Signal::SIGTERM).unwrap();
     let reader = std::thread::spawn(move || drain(&mut user));
     let address = service.address();
-    let freed = wait::until("free port", Duration::from_secs(3), || {
+    let freed = wait::until("free port", SOON, || {
         service.scene.namespace.listen(address).ok()
     });
     let free = stop.elapsed();
@@ -133,6 +134,7 @@ fn what_was_sent_before_the_order_to_stop_arrives_and_the_port_is_free_at_once()
         stop.elapsed()
     );
     freed.unwrap();
+    assert!(free <= FREED, "{free:?}");
     assert_eq!(read.unwrap(), sent);
     assert_eq!(status.code(), Some(0));
 }
@@ -198,7 +200,7 @@ fn a_session_lost_in_a_transfer_is_back_in_two_seconds_and_leaves_nothing() {
             // One of a pair may go with the other.
             let _ = kill(session, Signal::SIGKILL);
         }
-        let fault = Instant::now();
+        let fault = service.agent.stopwatch();
         let down = |status: &serde_json::Value| status["tunnel"]["state"] != "up";
         service.agent.wait_for("loss", SOON, down).unwrap();
         service.wait_up(SOON).unwrap();

@@ -1,12 +1,9 @@
 //! Nothing is sent to a proxy that does not prove who it is, and a rejected key is looked up again.
 
-use std::time::Duration;
-
+use harness::limits::SOON;
 use harness::openssh::make_key;
 use harness::scene::{OPTIONS, PORT, Scene};
 use serde_json::json;
-
-const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn no_login_is_tried_at_a_proxy_with_a_wrong_host_key_and_the_right_pin_mends_it() {
@@ -27,7 +24,7 @@ fn no_login_is_tried_at_a_proxy_with_a_wrong_host_key_and_the_right_pin_mends_it
         "{message}"
     );
     agent.write_document(&scene.document().unwrap()).unwrap();
-    agent.tunnel("up", Duration::from_secs(5)).unwrap();
+    agent.tunnel("up", SOON).unwrap();
     // Of all the connections, one only got as far as to say who it is.
     let log = scene.proxy.log();
     assert_eq!(log.matches("Accepted publickey").count(), 1, "{log}");

@@ -1,15 +1,14 @@
 //! The tunnel comes up by every kind of key and pin, leads here, and says so truthfully.
 
 use std::fs;
-use std::time::Duration;
 
+use harness::limits::SOON;
 use harness::openssh::{TUNNEL_USER, make_key, sign};
 use harness::scene::{OPTIONS, PORT, Scene};
 use harness::ssh::Key;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-const SOON: Duration = Duration::from_secs(10);
 /// An ECDSA key with a scalar of 31 bytes.
 const SHORT: &str = include_str!("../agent/src/metadata/key/fixtures/p256.short.openssh");
 const SHORT_PUBLIC: &str = include_str!("../agent/src/metadata/key/fixtures/p256.short.pub");
@@ -206,11 +205,7 @@ fn the_port_is_given_back_at_once_when_the_agent_stops() {
     let scene = Scene::new().unwrap();
     let mut agent = scene.up().unwrap();
     agent.signal(Signal::SIGTERM).unwrap();
-    assert!(
-        agent.ends(Duration::from_secs(5)).unwrap().success(),
-        "{}",
-        agent.log()
-    );
+    assert!(agent.ends(SOON).unwrap().success(), "{}", agent.log());
     assert!(
         scene
             .namespace

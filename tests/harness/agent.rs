@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::failure::{Failure, Result};
+use crate::limits::PROGRAM;
 use crate::netns::Namespace;
 use crate::paths;
 use crate::process::Process;
+use crate::stopwatch::Stopwatch;
 use crate::watch::Watch;
 
 /// The program under test: the one in the Debian package, or the one that `VMAGENT` names.
@@ -36,7 +38,7 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// If it does not serve its status within ten seconds: with its log.
+    /// If it does not serve its status within [`PROGRAM`]: with its log.
     pub fn start(namespace: &Arc<Namespace>, dir: &Path, config: &[(&str, &str)]) -> Result<Self> {
         Self::start_with(namespace, dir, config, &[])
     }
@@ -103,13 +105,13 @@ impl Agent {
             process,
             dir: dir.to_owned(),
         };
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + PROGRAM;
         while let Err(failure) = UnixStream::connect(agent.dir.join("status.sock")) {
             agent.process.alive()?;
             if Instant::now() > deadline {
                 return Err(Failure::from(failure).during(agent.log()));
             }
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(agent)
     }
@@ -117,6 +119,11 @@ impl Agent {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Begins to measure how long it takes for something.
+    pub fn stopwatch(&self) -> Stopwatch {
+        Stopwatch::start(self.id())
     }
 
     /// What it logged so far.
@@ -163,7 +170,7 @@ impl Agent {
     ///
     /// If it does not answer: with its log.
     pub fn status(&self) -> Result<Value> {
-        self.wait_for("any status", Duration::from_secs(10), |_| true)
+        self.wait_for("any status", PROGRAM, |_| true)
     }
 
     /// Waits until `condition` holds for its status, and returns that status. It hears of each

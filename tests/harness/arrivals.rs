@@ -5,14 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::failure::{Context, Failure, Result};
+use crate::limits::PROGRAM;
 use crate::netns::Namespace;
 use crate::process;
 
 /// How long an arrival is remembered.
 const MEMORY: Duration = Duration::from_secs(600);
-
-/// Long enough for a short program on a busy machine.
-const LIMIT: Duration = Duration::from_secs(10);
 
 /// A book of arrivals, kept by nftables for as long as the namespace lives.
 pub struct Arrivals(Arc<Namespace>);
@@ -35,7 +33,7 @@ impl Arrivals {
         );
         let mut command = Command::new("nft");
         command.args(["-f", "-"]);
-        let output = namespace.output(&command, script.as_bytes(), LIMIT)?;
+        let output = namespace.output(&command, script.as_bytes(), PROGRAM)?;
         process::succeeded(&command, &output).during(script)?;
         Ok(Self(Arc::clone(namespace)))
     }
@@ -71,7 +69,7 @@ impl Arrivals {
     fn nft(&self, verb: &str) -> Result<String> {
         let mut command = Command::new("nft");
         command.args([verb, "set", "inet", "arrivals", "book"]);
-        self.0.run(&command, LIMIT)
+        self.0.run(&command, PROGRAM)
     }
 }
 

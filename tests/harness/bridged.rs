@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::agent::Agent;
 use crate::ends::End;
 use crate::failure::{Context, Failure, Result};
+use crate::limits::SOON;
 use crate::scene::Scene;
 use crate::service::wake;
 use crate::usage::Usage;
@@ -25,11 +26,9 @@ const CHECK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 1, 0, 1));
 /// How the service introduces itself, to the agent's own checks only.
 pub const BANNER: &[u8] = b"SSH-2.0-service\r\n";
 
-/// How long a read or a write of a test may take before it is an error.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How long a connection may take to reach the service.
-const ARRIVAL: Duration = Duration::from_secs(10);
+/// How long a read or a write of a test, or a connection to the service, may take before it is an
+/// error.
+const PATIENCE: Duration = SOON;
 
 /// A scene whose bridge leads to the test, and not to sshd, which is stopped.
 pub struct Bridged {
@@ -89,7 +88,7 @@ impl Bridged {
     pub fn serve(&mut self) -> Result<()> {
         self.service = Some(Service::start(self.scene.namespace.listen(SSHD)?)?);
         self.agent
-            .wait_for("ready bridge", ARRIVAL, |status| {
+            .wait_for("ready bridge", PATIENCE, |status| {
                 status["bridge"]["state"] == "ready"
             })
             .map(drop)
@@ -137,7 +136,7 @@ impl Bridged {
     ///
     /// As [`Bridged::dial`] and [`Bridged::arrival`].
     pub fn connect(&self) -> Result<(UnixStream, TcpStream)> {
-        Ok((self.dial()?, self.arrival(ARRIVAL)?))
+        Ok((self.dial()?, self.arrival(PATIENCE)?))
     }
 
     /// What the agent holds now.

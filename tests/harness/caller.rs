@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::limits::SOON;
 use crate::pid1::{Debian, Machine, Plan};
 
 /// How long an answer may take, a restart of vmagent included.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = SOON;
 
 /// Lets the units of vmagent run in a namespace, which is a container to systemd, and listen
 /// where vsock would be.

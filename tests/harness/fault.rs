@@ -4,17 +4,14 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::failure::{Context, Failure, Result};
+use crate::limits::PROGRAM;
 use crate::netns::Namespace;
 use crate::process;
-
-/// Long enough for a short program on a busy machine.
-const LIMIT: Duration = Duration::from_secs(10);
 
 /// Processes that are stopped until this is dropped.
 pub struct Frozen(Vec<Pid>);
@@ -72,7 +69,7 @@ impl Rules {
         };
         let mut command = Command::new("nft");
         command.args(["-f", "-"]);
-        let output = namespace.output(&command, script.as_bytes(), LIMIT)?;
+        let output = namespace.output(&command, script.as_bytes(), PROGRAM)?;
         process::succeeded(&command, &output).during(script)?;
         Ok(rules)
     }
@@ -129,7 +126,7 @@ impl Drop for Rules {
     fn drop(&mut self) {
         let mut command = Command::new("nft");
         command.args(["delete", "table", "inet", &self.table]);
-        let _ = self.namespace.run(&command, LIMIT);
+        let _ = self.namespace.run(&command, PROGRAM);
     }
 }
 
@@ -138,7 +135,7 @@ fn local_ports(namespace: &Namespace, server: SocketAddr) -> Result<Vec<u16>> {
     let mut command = Command::new("ss");
     command.args(["-Htn", "state", "established", "dst", &server.to_string()]);
     namespace
-        .run(&command, LIMIT)?
+        .run(&command, PROGRAM)?
         .lines()
         .map(|line| {
             // Receive queue, send queue, local address, peer.

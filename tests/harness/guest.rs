@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use crate::control::Control;
 use crate::failure::{Context, Failure, Result};
 use crate::launch::start;
+use crate::limits::SOON;
 use crate::netns::Namespace;
 use crate::process::{self, Process};
 use crate::qmp::Qmp;
@@ -31,7 +32,7 @@ use crate::{seed, wait};
 
 /// How long a boot may take where the processor is emulated and shared.
 pub const BOOT: Duration = Duration::from_secs(180);
-pub(crate) const COMMAND: Duration = Duration::from_secs(60);
+pub(crate) const COMMAND: Duration = SOON;
 
 /// The name of the way in over vsock in [`Guest::client`].
 pub const VM: &str = "vm";
@@ -68,7 +69,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// If the script fails, or after a minute.
+    /// If the script fails, or after [`SOON`].
     pub fn run(&self, script: &str) -> Result<String> {
         self.run_within(script, COMMAND)
     }
@@ -86,7 +87,7 @@ impl Guest {
     ///
     /// # Errors
     ///
-    /// If the login or the command fails, or after a minute.
+    /// If the login or the command fails, or after [`SOON`].
     pub fn ssh(&self, script: &str) -> Result<String> {
         self.examined(self.client.run(&self.namespace, VM, script))
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -14,6 +14,7 @@ use crate::control::Control;
 use crate::failure::{Context, Result};
 use crate::guest::{COMMAND, Guest, VM};
 use crate::image::{self, Image};
+use crate::limits::PROGRAM;
 use crate::netns::Namespace;
 use crate::process::{self, Process};
 use crate::qemu::{self, Machine, Start};
@@ -189,14 +190,10 @@ pub(crate) fn start(
     command: &Command,
 ) -> Result<(Process, Qmp, Control)> {
     let mut qemu = namespace.spawn(dir, "qemu", command)?;
-    let qmp = wait::until(
-        "control socket of QEMU",
-        Duration::from_secs(20),
-        || match qemu.alive() {
-            Err(end) => Some(Err(end)),
-            Ok(()) => Qmp::connect(&dir.join("qmp")).ok().map(Ok),
-        },
-    )??;
+    let qmp = wait::until("control socket of QEMU", PROGRAM, || match qemu.alive() {
+        Err(end) => Some(Err(end)),
+        Ok(()) => Qmp::connect(&dir.join("qmp")).ok().map(Ok),
+    })??;
     let control = Control::connect(&dir.join("control")).during("the guest's control port")?;
     Ok((qemu, qmp, control))
 }

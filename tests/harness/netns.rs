@@ -26,6 +26,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::early;
 use crate::failure::{Context, Result};
+use crate::limits::PROGRAM;
 use crate::process::{self, Process};
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -128,7 +129,7 @@ impl Namespace {
         for (namespace, arguments) in steps {
             let mut command = Command::new("ip");
             command.args(arguments.split(' '));
-            namespace.run(&command, Duration::from_secs(10))?;
+            namespace.run(&command, PROGRAM)?;
         }
         Ok(())
     }
@@ -147,9 +148,9 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// As [`TcpStream::connect_timeout`], after 10 s at the latest.
+    /// As [`TcpStream::connect_timeout`], after [`PROGRAM`] at the latest.
     pub fn connect(&self, address: SocketAddr) -> Result<TcpStream> {
-        self.enter(move || TcpStream::connect_timeout(&address, Duration::from_secs(10)))
+        self.enter(move || TcpStream::connect_timeout(&address, PROGRAM))
             .during(format!("connecting to {address}"))
     }
 

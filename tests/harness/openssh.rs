@@ -9,13 +9,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::failure::{Context, Failure, Result};
 use crate::fault::Frozen;
+use crate::limits::PROGRAM;
 use crate::netns::Namespace;
 use crate::process::Process;
 use crate::wait;
@@ -40,7 +40,7 @@ impl Sshd {
     ///
     /// # Errors
     ///
-    /// If it does not listen within ten seconds: with its log.
+    /// If it does not listen within [`PROGRAM`]: with its log.
     pub fn new(
         namespace: &Arc<Namespace>,
         dir: &Path,
@@ -230,14 +230,14 @@ impl Sshd {
     ///
     /// # Errors
     ///
-    /// If it does not listen within ten seconds: with its log.
+    /// If it does not listen within [`PROGRAM`]: with its log.
     pub fn start(&mut self) -> Result<()> {
         let mut command = Command::new("/usr/sbin/sshd");
         command
             .args(["-D", "-e", "-f"])
             .arg(self.dir.join("sshd_config"));
         let mut process = self.namespace.spawn(&self.dir, "sshd", &command)?;
-        wait::until("listening sshd", Duration::from_secs(10), || {
+        wait::until("listening sshd", PROGRAM, || {
             process.alive().err().map(Err).or_else(|| {
                 process
                     .log()
@@ -269,7 +269,7 @@ fn kill_all(processes: &[Pid]) {
         let files = fs::read_dir(format!("/proc/{pid}/fd"));
         files.map_or(true, |mut files| files.next().is_none())
     };
-    let _ = wait::until("end of the processes", Duration::from_secs(10), || {
+    let _ = wait::until("end of the processes", PROGRAM, || {
         processes.iter().all(closed).then_some(())
     });
 }

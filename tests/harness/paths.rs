@@ -29,13 +29,14 @@ pub fn tool(name: &str) -> Result<PathBuf> {
         Ok(path)
     } else {
         Err(Failure::new(format!(
-            "no {}: make device builds it, or make bench",
+            "no {}: make device or make bench builds it",
             path.display()
         )))
     }
 }
 
-/// A program of this package, built with the one that is running.
+/// A program of this package, from the build of the one that is running: each make target builds
+/// all that it runs in one build.
 ///
 /// # Errors
 ///
@@ -47,5 +48,10 @@ pub fn helper(name: &str) -> Result<PathBuf> {
         .take(2)
         .map(|dir| dir.join(name))
         .find(|path| path.exists())
-        .ok_or_else(|| Failure::new(format!("no {name} beside {}", exe.display())))
+        .ok_or_else(|| {
+            Failure::new(format!(
+                "no {name} beside {}: make programs builds it",
+                exe.display()
+            ))
+        })
 }

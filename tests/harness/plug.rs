@@ -11,7 +11,7 @@ use crate::vsock::Vsock;
 use crate::wait;
 
 /// How long the guest may take to let go of a device.
-const UNPLUGGED: Duration = Duration::from_secs(30);
+const UNPLUGGED: Duration = crate::limits::SOON;
 
 impl Guest {
     /// Takes its vsock device away.

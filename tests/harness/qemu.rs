@@ -235,7 +235,8 @@ pub(crate) fn accelerator(namespace: &Namespace, image: &Image) -> Result<&'stat
     qemu.arg("-kernel").arg(image.file("vmlinuz"));
     let mut process = namespace.spawn(dir.path(), "probe", &qemu)?;
     // It has no disk, so a good end is the kernel's complaint about that.
-    let _ = wait::until("end of the probe", Duration::from_secs(10), || {
+    // The answer counts until the machine's next boot, so a busy machine gets time to give it.
+    let _ = wait::until("end of the probe", Duration::from_secs(30), || {
         (process.alive().is_err() || process.log().contains("KVM internal error")).then_some(())
     });
     process.kill();
@@ -248,6 +249,10 @@ pub(crate) fn accelerator(namespace: &Namespace, image: &Image) -> Result<&'stat
 }
 
 /// QEMU's version: a saved guest fits one.
-pub(crate) fn version() -> Result<String> {
+///
+/// # Errors
+///
+/// If QEMU is not installed.
+pub fn version() -> Result<String> {
     process::run(Command::new(PROGRAM).arg("--version"))
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::failure::{Context, Failure, Result};
+use crate::limits::PROGRAM;
 
 /// A connection to QEMU's control socket.
 pub struct Qmp {
@@ -33,7 +34,7 @@ impl Qmp {
             partial: String::new(),
             events: VecDeque::new(),
         };
-        qmp.read(Instant::now() + Duration::from_secs(10))?;
+        qmp.read(Instant::now() + PROGRAM)?;
         qmp.execute("qmp_capabilities", json!({}))?;
         Ok(qmp)
     }
@@ -49,7 +50,7 @@ impl Qmp {
             "{}",
             json!({ "execute": command, "arguments": arguments })
         )?;
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + PROGRAM;
         loop {
             let mut message = self.read(deadline).during(command)?;
             if message.get("event").is_some() {

@@ -3,7 +3,6 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
@@ -13,6 +12,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::guest::BOOT;
 use crate::image::{self, Image};
 use crate::launch::start;
+use crate::limits::SOON;
 use crate::netns::Namespace;
 use crate::paths;
 use crate::qemu::{self, Machine, Start};
@@ -117,7 +117,7 @@ impl Saved {
         })?;
         snapshot::save(&mut qmp, &self.snapshot().state())?;
         qmp.execute("quit", json!({}))?;
-        qemu.wait(Duration::from_secs(20)).map(drop)
+        qemu.wait(SOON).map(drop)
     }
 }
 

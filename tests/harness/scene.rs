@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::agent::{self, Agent};
 use crate::failure::Result;
+use crate::limits::{PROGRAM, SOON};
 use crate::netns::Namespace;
 use crate::openssh::{Sshd, TUNNEL_USER, make_key};
 use crate::ssh::{Client, Key};
@@ -82,7 +82,7 @@ impl Scene {
         for address in addresses {
             let mut command = Command::new("ip");
             command.args(["address", "add", address, "dev", "lo"]);
-            namespace.run(&command, Duration::from_secs(10))?;
+            namespace.run(&command, PROGRAM)?;
         }
         let proxy = Sshd::new(
             &namespace,
@@ -195,11 +195,11 @@ impl Scene {
     ///
     /// # Errors
     ///
-    /// If it is not up within ten seconds.
+    /// If it is not up within [`SOON`].
     pub fn up(&self) -> Result<Agent> {
         self.proxy.authorize(OPTIONS, &self.key.public()?)?;
         let agent = self.agent(&self.document()?)?;
-        agent.tunnel("up", Duration::from_secs(10))?;
+        agent.tunnel("up", SOON)?;
         Ok(agent)
     }
 

@@ -12,17 +12,15 @@ use nix::sys::time::TimeVal;
 
 use crate::agent::Agent;
 use crate::failure::{Context, Result};
+use crate::limits::SOON;
 use crate::openssh::Sshd;
 use crate::scene::{OPTIONS, PORT, Scene};
 
 /// The port of the proxy that leads to the service, on its loopback address.
 pub const SERVICE: u16 = 8080;
 
-/// How long a read or a write of a test may take before it is an error.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long the service waits for a connection before that is an error, in seconds.
-const ARRIVAL: i64 = 10;
+/// How long a read, a write or an accept of a test may take before it is an error.
+const PATIENCE: Duration = SOON;
 
 /// A scene whose tunnel is up, with a forward of [`SERVICE`] to a listener of the test's.
 pub struct Service {
@@ -39,7 +37,7 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// If a peer does not start, or the forward is not granted within ten seconds.
+    /// If a peer does not start, or the forward is not granted within [`SOON`].
     pub fn new() -> Result<Self> {
         Self::with_proxy("")
     }
@@ -59,14 +57,18 @@ impl Service {
         let host_key = scene.proxy.host_key("ed25519")?;
         let document = scene.document_with("0.0.0.0", PORT, &host_key, &scene.key, &more)?;
         let listener = scene.namespace.listen(([127, 0, 0, 1], 80).into())?;
-        setsockopt(&listener, ReceiveTimeout, &TimeVal::new(ARRIVAL, 0))?;
+        setsockopt(
+            &listener,
+            ReceiveTimeout,
+            &TimeVal::new(PATIENCE.as_secs().cast_signed(), 0),
+        )?;
         let agent = scene.agent(&document)?;
         let service = Self {
             listener,
             agent,
             scene,
         };
-        service.wait_up(Duration::from_secs(10))?;
+        service.wait_up(SOON)?;
         Ok(service)
     }
 
@@ -125,7 +127,7 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// If it can't be made, or has not reached the service after ten seconds.
+    /// If it can't be made, or has not reached the service in time.
     pub fn connect(&self) -> Result<(TcpStream, TcpStream)> {
         let user = self.dial()?;
         let (server, _) = self

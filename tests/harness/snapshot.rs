@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::failure::{Failure, Result};
 use crate::guest::Guest;
+use crate::limits::SOON;
 use crate::qmp::Qmp;
 use crate::{plug, wait};
 
@@ -65,7 +65,7 @@ pub(crate) fn save(qmp: &mut Qmp, state: &Path) -> Result<()> {
         "migrate",
         json!({ "uri": format!("file:{}", state.display()) }),
     )?;
-    wait::retry("saved state", Duration::from_secs(60), || {
+    wait::retry("saved state", SOON, || {
         match qmp.execute("query-migrate", json!({}))?["status"].as_str() {
             Some("completed") => Ok(()),
             other => Err(Failure::new(format!("{other:?}"))),

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::failure::{Context, Result};
+use crate::limits::SOON;
 use crate::netns::Namespace;
 use crate::{paths, process};
 
@@ -141,10 +141,10 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// If the login or the command fails, or after a minute.
+    /// If the login or the command fails, or after [`SOON`].
     pub fn run(&self, namespace: &Namespace, host: &str, script: &str) -> Result<String> {
         let mut command = self.command("ssh");
         command.args([host, "--", script]);
-        namespace.run(&command, Duration::from_secs(60))
+        namespace.run(&command, SOON)
     }
 }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::failure::{Context, Failure, Result};
+use crate::limits::PROGRAM;
 use crate::netns::Namespace;
 use crate::process::Process;
 use crate::{paths, wait};
@@ -59,7 +60,7 @@ impl Vsock {
             ));
         }
         let mut daemon = namespace.spawn(dir, "vhost-device-vsock", &command)?;
-        wait::until("vhost-device-vsock", Duration::from_secs(10), || {
+        wait::until("vhost-device-vsock", PROGRAM, || {
             if devices.iter().all(|(_, device, _)| device.exists()) {
                 Some(Ok(()))
             } else {

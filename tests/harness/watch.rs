@@ -9,9 +9,11 @@ use serde_json::Value;
 
 use crate::agent::Agent;
 use crate::failure::{Context, Failure, Result};
+use crate::limits::{PROGRAM, SOON};
+use crate::stopwatch::Stopwatch;
 
 /// How much longer than allowed a recovery is waited for, so that its failure says how long it took.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = SOON;
 
 /// The status from now on, each change heard once.
 pub struct Watch<'a> {
@@ -45,9 +47,8 @@ impl<'a> Watch<'a> {
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(self.late(what, limit));
-            }
+            // If this process was late itself, it reads what the agent has sent in time.
+            let left = left.max(Duration::from_millis(1));
             self.reader.get_ref().set_read_timeout(Some(left))?;
             let mut line = String::new();
             match self.reader.read_line(&mut line) {
@@ -119,7 +120,7 @@ impl<'a> Outage<'a> {
     /// If the agent is gone.
     pub fn begin(agent: &'a Agent, fault: impl Into<String>) -> Result<Self> {
         let mut watch = agent.watch()?;
-        let now = watch.until("any status", Duration::from_secs(10), |_| true)?;
+        let now = watch.until("any status", PROGRAM, |_| true)?;
         Ok(Self {
             watch,
             fault: fault.into(),
@@ -161,15 +162,16 @@ impl<'a> Outage<'a> {
     ///
     /// If it takes longer than `limit`.
     pub fn cured(self, cure: &str, limit: Duration) -> Result<Value> {
-        self.up_since(Instant::now(), cure, limit)
+        let now = self.watch.agent.stopwatch();
+        self.up_since(now, cure, limit)
     }
 
-    /// As [`Outage::cured`], where `since` is the moment of the cure, or of the fault.
+    /// As [`Outage::cured`], where `since` was started at the cure, or at the fault.
     ///
     /// # Errors
     ///
     /// If it takes longer than `limit`.
-    pub fn up_since(mut self, since: Instant, cure: &str, limit: Duration) -> Result<Value> {
+    pub fn up_since(mut self, since: Stopwatch, cure: &str, limit: Duration) -> Result<Value> {
         let row = format!("{} | {cure}", self.fault);
         let patience = (limit + PATIENCE).saturating_sub(since.elapsed());
         let mut until = |what: &str, up: bool| {

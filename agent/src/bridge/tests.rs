@@ -70,7 +70,7 @@ impl World {
 
     async fn until(&self, what: impl FnMut(&Status) -> bool) -> model::Bridge {
         let mut status = self.board.subscribe();
-        let status = timeout(Duration::from_secs(20), status.wait_for(what)).await;
+        let status = timeout(Duration::from_secs(60), status.wait_for(what)).await;
         status.expect("in time").unwrap().bridge.clone()
     }
 

@@ -14,7 +14,7 @@ use crate::status::board::Board;
 use crate::status::model::{Metadata, MetadataState};
 
 /// Far more than anything here takes: a test that reaches it has failed.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 const FILE: &str = "etc/vmagent/tunnel.yaml";
 
 mod kept;
@@ -274,11 +274,9 @@ async fn a_slow_service_does_not_hold_up_a_file_that_appears() {
     running.directory.write(FILE, yaml(1));
     let started = Instant::now();
     running.until_port(1).await;
-    assert!(
-        started.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        started.elapsed()
-    );
+    // Before the exchange with the service ends, after 5 s.
+    let took = started.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
 }
 
 #[tokio::test]

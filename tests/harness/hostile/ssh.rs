@@ -20,7 +20,7 @@ use crate::netns::Namespace;
 use crate::openssh::make_key;
 
 /// How long the agent has for an answer.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = crate::limits::SOON;
 
 /// How far a server lets an agent get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use super::*;
 use crate::metadata::fixtures::Directory;
 
 /// Far more than a change takes to be told: a test that reaches it has failed.
-const LONG: Duration = Duration::from_secs(10);
+const LONG: Duration = Duration::from_secs(60);
 
 async fn told(watch: &mut Watch) -> bool {
     timeout_at(Instant::now() + LONG, watch.changed())

@@ -11,7 +11,7 @@ use super::turn::BUFFER;
 use super::*;
 
 /// What a peer may take at most to see the end of a connection.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 fn start(origin: Socket, service: Socket, linger: Duration) -> JoinHandle<(End, u64, u64)> {
     tokio::spawn(async move {

@@ -10,7 +10,7 @@ use crate::metadata::fixtures::{Say, Server, document, yaml};
 use crate::metadata::sources::facts::PublicAddress;
 use crate::metadata::sources::tests::look;
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 
 /// An attribute and its version; none where there is none.
 type Attribute = Option<(u16, &'static str)>;
