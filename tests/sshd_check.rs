@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use harness::agent::Agent;
 use harness::arrivals::Arrivals;
 use harness::fault::Frozen;
+use harness::limits::{PROGRAM, SOON};
 use harness::openssh::Sshd;
 use harness::scene::Scene;
 use nix::unistd::Pid;
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);
-const SOON: Duration = Duration::from_secs(20);
 
 /// A scene whose agent holds no tunnel, with this added to the guest's sshd.
 fn scene(config: &str) -> Scene {
@@ -72,7 +72,7 @@ fn slow() {
         "a user and one check, but there were {before} connections"
     );
     drop(frozen);
-    let cured = Instant::now();
+    let cured = agent.stopwatch();
     agent.wait_for("sshd", SOON, sshd("ready")).unwrap();
     println!(
         "sshd stopped for 25 s | goes on | ready after {:.2?}",
@@ -119,14 +119,14 @@ fn gone() {
     scene.sshd.stop();
     let start = Instant::now();
     agent
-        .wait_for("lost sshd", 75 * SECOND, fault("sshd-down"))
+        .wait_for("lost sshd", 60 * SECOND + SOON, fault("sshd-down"))
         .unwrap();
     println!(
         "sshd is gone, and nobody asks | noticed after {:.1?}",
         start.elapsed()
     );
     scene.sshd.start().unwrap();
-    agent.wait_for("sshd", 2 * SECOND, sshd("ready")).unwrap();
+    agent.wait_for("sshd", SOON, sshd("ready")).unwrap();
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn a_loopback_with_one_address_serves_and_says_that_origins_are_not_told_apart()
     ] {
         let mut ip = std::process::Command::new("ip");
         ip.args(change.split(' '));
-        scene.namespace.run(&ip, SOON).unwrap();
+        scene.namespace.run(&ip, PROGRAM).unwrap();
     }
     let agent = scene.up().unwrap();
     scene.add_bridge(&agent).unwrap();
