@@ -143,12 +143,11 @@ async fn outward(
 ) -> io::Result<()> {
     loop {
         service.readable().await?;
-        outbox.room().await;
         let mut buffer = BytesMut::with_capacity(READ);
         match service.try_read_buf(&mut buffer) {
             Ok(0) => break,
             Ok(length) => {
-                outbox.reserve(length);
+                outbox.take(length).await;
                 channel
                     .data_bytes(buffer.freeze())
                     .await

@@ -1,62 +1,68 @@
 //! What waits to be sent on a session's connection.
 //!
 //! The SSH library does not read while it waits for its own writes. So the wire takes all that it
-//! is given, and the relays hold back instead: each reserves room here before it reads more from
-//! its service. On a slow line the queue stays short, so that keystrokes and keepalives of other
-//! channels do not wait behind a transfer for long.
+//! is given, and the relays hold back instead: each waits here for its turn before it reads more
+//! from its service. Turns are in the order of arrival, so that a keystroke waits for one packet
+//! of each transfer and no longer, and on a slow line the queue stays short.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 
-/// How many bytes may wait before relays hold back. A relay sends up to 32 KiB at once, and at a
-/// gigabit per second the library takes that in 0.3 ms.
-const FULL: usize = 128 * 1024;
+/// How many bytes may wait before relays hold back: two packets of a relay. At 128 kbit/s they take
+/// 4 s, and at a gigabit per second 0.5 ms.
+const ROOM: usize = 64 * 1024;
 
 /// The bytes that wait, shared by the wire and all relays of one session.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Outbox(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
-    /// Reserved by relays and not written yet; no more than an estimate.
+    room: Semaphore,
+    /// Taken by relays and not written yet; no more than an estimate.
     waiting: AtomicUsize,
-    room: Notify,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self(Arc::new(Shared {
+            room: Semaphore::new(ROOM),
+            waiting: AtomicUsize::new(0),
+        }))
+    }
 }
 
 impl Outbox {
-    /// Waits until there is room. Can be cancelled at any time.
-    pub async fn room(&self) {
-        loop {
-            let room = self.0.room.notified();
-            if self.0.waiting.load(Relaxed) < FULL {
-                return;
-            }
-            room.await;
+    /// Waits for its turn to send `bytes`, of which at most [`ROOM`] count. Can be cancelled at
+    /// any time, and loses its turn then.
+    pub async fn take(&self, bytes: usize) {
+        let bytes = bytes.min(ROOM);
+        let count = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // It is never closed.
+        if let Ok(turn) = self.0.room.acquire_many(count).await {
+            turn.forget();
+            self.0.waiting.fetch_add(bytes, Relaxed);
         }
-    }
-
-    /// A relay is about to send so many bytes.
-    pub fn reserve(&self, bytes: usize) {
-        self.0.waiting.fetch_add(bytes, Relaxed);
     }
 
     /// The wire has written so many bytes, and `all` that it had.
     pub fn written(&self, bytes: usize, all: bool) {
-        // Encrypted, bytes are a few more than were reserved; those of a channel that was closed
+        // Encrypted, bytes are a few more than were taken; those of a channel that was closed
         // meanwhile are never written. Where nothing waits, the estimate starts over.
-        let before = self.0.waiting.load(Relaxed);
-        let after = if all { 0 } else { before.saturating_sub(bytes) };
-        self.0.waiting.store(after, Relaxed);
-        if after < FULL {
-            self.0.room.notify_waiters();
-        }
+        let waiting = self.0.waiting.load(Relaxed);
+        let free = if all { waiting } else { bytes.min(waiting) };
+        self.0.waiting.fetch_sub(free, Relaxed);
+        self.0.room.add_permits(free);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use tokio::task::yield_now;
     use tokio::time::{Duration, timeout};
 
     use super::*;
@@ -66,24 +72,48 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn relays_wait_while_it_is_full_and_go_on_as_it_is_written() {
         let outbox = Outbox::default();
-        outbox.reserve(FULL - 1);
-        assert!(timeout(MOMENT, outbox.room()).await.is_ok());
-        outbox.reserve(2);
-        assert!(timeout(MOMENT, outbox.room()).await.is_err());
-        let waiting = tokio::spawn({
-            let outbox = outbox.clone();
-            async move { outbox.room().await }
-        });
-        tokio::task::yield_now().await;
-        outbox.written(2, false);
-        assert!(timeout(MOMENT, waiting).await.is_ok());
+        outbox.take(ROOM).await;
+        assert!(timeout(MOMENT, outbox.take(1)).await.is_err());
+        outbox.written(1, false);
+        assert!(timeout(MOMENT, outbox.take(1)).await.is_ok());
+        assert!(timeout(MOMENT, outbox.take(1)).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_never_written_holds_nobody_up_for_ever() {
         let outbox = Outbox::default();
-        outbox.reserve(10 * FULL);
+        outbox.take(10 * ROOM).await;
         outbox.written(5, true);
-        assert!(timeout(MOMENT, outbox.room()).await.is_ok());
+        assert!(timeout(MOMENT, outbox.take(ROOM)).await.is_ok());
+        // It never has more room than at first.
+        outbox.written(10 * ROOM, false);
+        assert!(timeout(MOMENT, outbox.take(ROOM)).await.is_ok());
+        assert!(timeout(MOMENT, outbox.take(1)).await.is_err());
+    }
+
+    /// A transfer that takes all it gets, and a keystroke beside it.
+    #[tokio::test(start_paused = true)]
+    async fn a_keystroke_has_its_turn_after_one_packet_of_each_transfer() {
+        let outbox = Outbox::default();
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        outbox.take(ROOM).await;
+        for (name, bytes) in [("transfer", ROOM), ("key", 1), ("transfer", ROOM)] {
+            let (outbox, sent) = (outbox.clone(), Arc::clone(&sent));
+            tokio::spawn(async move {
+                loop {
+                    outbox.take(bytes).await;
+                    sent.lock().unwrap().push(name);
+                }
+            });
+            yield_now().await;
+        }
+        for _ in 0..20 {
+            outbox.written(ROOM, false);
+            yield_now().await;
+            yield_now().await;
+        }
+        let sent = sent.lock().unwrap().clone();
+        let keys = sent.iter().filter(|name| **name == "key").count();
+        assert!(keys >= 6, "{sent:?}");
     }
 }

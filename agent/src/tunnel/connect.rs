@@ -132,11 +132,9 @@ async fn handshake(
         Ok(Err(GateError::Ssh(error))) => Err(failure(proxy, &error, &line)),
         Err(_) => {
             let detail = format!("it did not end within {} s", timing.handshake.as_secs());
-            if line
-                .vitals()
-                .now()
-                .is_some_and(|now| now.loses_full_packets())
-            {
+            // The banner has come, and so small packets pass.
+            let progress = line.vitals().now().unwrap_or_default();
+            if line.has_banner() && progress.repeats_full_packet() {
                 let target = proxy.to_string();
                 return Err(Handshake::Failed(Fault::PathMtu { target }));
             }

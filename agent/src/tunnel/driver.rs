@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::fault::Fault;
-use super::machine::{Input, Machine, Order, Probe, State};
+use super::machine::{Input, Machine, Next, Order, Probe, State};
 use super::plan::{Ask, Plan, Told};
 use super::sessions::{Heard, Sessions};
 use super::show;
@@ -124,9 +124,16 @@ impl Driver {
         spec: Option<&Arc<TunnelSpec>>,
         input: Input,
     ) {
-        if let Input::Ended(fault) = &input {
-            if let Some(proxy) = machine.state().proxy() {
-                sessions.suspect(proxy, fault);
+        if let Input::Ended(ended) = &input {
+            match machine.state() {
+                State::Closing {
+                    then: Next::Retry { proxy, fault },
+                    ..
+                } => sessions.suspect(*proxy, fault),
+                state => state
+                    .proxy()
+                    .into_iter()
+                    .for_each(|proxy| sessions.suspect(proxy, ended)),
             }
             sessions.open(None);
         }

@@ -289,7 +289,9 @@ impl Fault {
     pub fn may_pass_on_another_login(&self) -> bool {
         matches!(
             self,
-            Self::NotReachable { refused: true, .. } | Self::WrongGuest { .. }
+            Self::NotReachable { refused: true, .. }
+                | Self::WrongGuest { .. }
+                | Self::PathMtu { .. }
         )
     }
 }

@@ -1,5 +1,6 @@
 //! Notices a proxy that is gone without a word, and measures the way to it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::fault::Fault;
 use super::handler::Gate;
 use super::plan::Told;
-use super::tcp::Progress;
+use super::tcp::{self, Progress};
 use super::timing::Timing;
 use super::wire::{Arrivals, Vitals};
 
@@ -23,6 +24,23 @@ const LOOK: Duration = Duration::from_secs(1);
 /// longer than on others.
 const UNANSWERED: u32 = 1 + 2 + 4 + 8;
 
+/// How long a repeated full packet may stay unacknowledged before it is asked whether small ones
+/// pass, and how long the answer may take.
+const DOUBT: Duration = Duration::from_secs(6);
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// What is watched of a session.
+pub(super) struct Watched {
+    pub(super) handle: Arc<Handle<Gate>>,
+    pub(super) arrivals: Arrivals,
+    pub(super) vitals: Vitals,
+    /// The proxy, as people know it, and its address.
+    pub(super) proxy: String,
+    pub(super) address: SocketAddr,
+    pub(super) timing: Timing,
+    pub(super) tell: mpsc::Sender<Told>,
+}
+
 /// Asks for a sign of life again and again; returns when none comes.
 ///
 /// A busy line answers late, so the answer itself counts little. Bytes that arrive are life, and so
@@ -31,41 +49,56 @@ const UNANSWERED: u32 = 1 + 2 + 4 + 8;
 /// between two questions besides: sshd may be busy with itself that long, wherever in that time it
 /// begins. One with a thousand uploads at once has been seen to take 8 s before it sends the first
 /// byte: it moves all that it has gathered with each packet.
-pub(super) async fn watch(
-    handle: Arc<Handle<Gate>>,
-    arrivals: Arrivals,
-    vitals: Vitals,
-    proxy: String,
-    timing: Timing,
-    tell: mpsc::Sender<Told>,
-) -> Fault {
+pub(super) async fn watch(watched: Watched) -> Fault {
+    let Watched {
+        handle,
+        arrivals,
+        vitals,
+        timing,
+        tell,
+        ..
+    } = &watched;
     loop {
         sleep(timing.keepalive).await;
         let sent = Instant::now();
+        let silent = async {
+            tokio::join!(
+                silence(arrivals, || vitals.now(), sent, timing),
+                watched.small_packets_pass()
+            )
+        };
         tokio::select! {
             answer = handle.send_ping() => {
                 let round_trip = answer.is_ok().then(|| milliseconds(sent.elapsed()));
                 // A session that retires has nobody to tell it to.
                 let _ = tell.send(Told::RoundTrip(round_trip)).await;
             }
-            after = silence(&arrivals, || vitals.now(), sent, &timing) => {
-                return lost(vitals.now(), proxy, after);
-            }
+            (after, small_packets_pass) = silent => return watched.lost(after, small_packets_pass),
         }
     }
 }
 
-/// What a silence of so long is called.
-fn lost(progress: Option<Progress>, proxy: String, after: Duration) -> Fault {
-    let progress = progress.unwrap_or_default();
-    if progress.loses_full_packets() {
-        return Fault::PathMtu { target: proxy };
+impl Watched {
+    /// What a silence of so long is called.
+    fn lost(&self, after: Duration, small_packets_pass: bool) -> Fault {
+        let proxy = self.proxy.clone();
+        let progress = self.vitals.now().unwrap_or_default();
+        if progress.repeats_full_packet() && small_packets_pass {
+            return Fault::PathMtu { target: proxy };
+        }
+        let acknowledged = progress.delivered && progress.is_acknowledging();
+        Fault::KeepaliveLost {
+            proxy,
+            after,
+            acknowledged,
+        }
     }
-    let acknowledged = progress.delivered && progress.is_acknowledging();
-    Fault::KeepaliveLost {
-        proxy,
-        after,
-        acknowledged,
+
+    /// Whether small packets reach the proxy while a full one does not, if there is a doubt.
+    async fn small_packets_pass(&self) -> bool {
+        sleep(DOUBT).await;
+        let progress = self.vitals.now().unwrap_or_default();
+        progress.repeats_full_packet() && tcp::small_packets_pass(self.address, ANSWER).await
     }
 }
 

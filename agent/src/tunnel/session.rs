@@ -5,6 +5,7 @@
 
 mod requests;
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +23,7 @@ use super::connect::{Connection, connect};
 use super::evidence::{Evidence, Traffic};
 use super::fault::Fault;
 use super::handler::Gate;
-use super::keepalive;
+use super::keepalive::{self, Watched};
 use super::login::{log_in, renew};
 use super::machine::Probe;
 use super::plan::{Ask, Plan, Told};
@@ -135,14 +136,15 @@ impl Session {
         self.request();
         self.request_services();
         self.tell_forwards().await;
-        let mut silent = pin!(keepalive::watch(
-            Arc::clone(&self.handle),
-            self.line.arrivals(),
-            self.line.vitals(),
-            self.plan.proxy.to_string(),
-            self.plan.timing.clone(),
-            self.tell.clone(),
-        ));
+        let mut silent = pin!(keepalive::watch(Watched {
+            handle: Arc::clone(&self.handle),
+            arrivals: self.line.arrivals(),
+            vitals: self.line.vitals(),
+            proxy: self.plan.proxy.to_string(),
+            address: SocketAddr::new(self.line.peer(), self.plan.proxy.port),
+            timing: self.plan.timing.clone(),
+            tell: self.tell.clone(),
+        }));
         loop {
             let ended = tokio::select! {
                 Some(ask) = asks.recv() => self.obey(ask).await,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, Socket};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use crate::host;
 
@@ -31,6 +32,18 @@ pub(super) async fn connect(target: SocketAddr, segment: Option<u32>) -> io::Res
     socket.connect(target).await
 }
 
+/// Whether small packets reach a server that speaks first: a connection is taken, and its first
+/// bytes come, within `within`.
+pub(super) async fn small_packets_pass(target: SocketAddr, within: Duration) -> bool {
+    let greeted = async {
+        let stream = connect(target, None).await?;
+        stream.readable().await?;
+        let mut first = [0; 4];
+        stream.try_read(&mut first)
+    };
+    matches!(timeout(within, greeted).await, Ok(Ok(1..)))
+}
+
 /// What the kernel knows of a connection at one moment (`TCP_INFO`, tcp(7)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Progress {
@@ -38,6 +51,8 @@ pub(super) struct Progress {
     pub(super) acknowledged: u64,
     /// Nothing waits to be sent or to be acknowledged.
     pub(super) delivered: bool,
+    /// Bytes that wait to be sent or to be acknowledged.
+    pub(super) waiting: u64,
     /// Since the peer's last acknowledgement of any kind.
     pub(super) since_acknowledgement: Duration,
     /// The first unacknowledged segment was sent again at least this often.
@@ -54,9 +69,12 @@ impl Progress {
         let info = host::tcp_info(socket)?;
         let milliseconds = |time| Duration::from_millis(u64::from(time));
         let microseconds = |time| Duration::from_micros(u64::from(time));
+        let sent = info.tcpi_bytes_sent.saturating_sub(info.tcpi_bytes_retrans);
+        let outstanding = sent.saturating_sub(info.tcpi_bytes_acked);
         Some(Self {
             acknowledged: info.tcpi_bytes_acked,
             delivered: info.tcpi_unacked == 0 && info.tcpi_notsent_bytes == 0,
+            waiting: outstanding.saturating_add(info.tcpi_notsent_bytes.into()),
             since_acknowledgement: milliseconds(info.tcpi_last_ack_recv),
             retransmits: info.tcpi_retransmits,
             segment: info.tcpi_snd_mss,
@@ -75,10 +93,10 @@ impl Progress {
         self.since_acknowledgement < STILL_THERE
     }
 
-    /// Whether full packets are lost and small ones pass: acknowledgements come in, as later and
-    /// smaller segments cause them, while the first segment is sent again and again.
-    pub(super) fn loses_full_packets(&self) -> bool {
-        !self.delivered && self.retransmits >= 2 && self.is_acknowledging()
+    /// Whether a full packet is sent again and again, and is not acknowledged: the line is dead,
+    /// or loses full packets.
+    pub(super) fn repeats_full_packet(&self) -> bool {
+        !self.delivered && self.retransmits >= 2 && self.waiting >= u64::from(self.segment)
     }
 }
 

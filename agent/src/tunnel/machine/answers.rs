@@ -140,7 +140,7 @@ impl Machine {
                 probe_at = now + pause;
                 reopen_at = fault
                     .may_pass_on_another_login()
-                    .then(|| before.unwrap_or_else(|| self.reopen_again(now)));
+                    .then(|| before.unwrap_or_else(|| self.reopen_again(now, fault)));
             }
         }
         self.state = State::Up {
@@ -158,9 +158,12 @@ impl Machine {
 
     /// When to log in again in the hope of a better forward. `ssh -R` never would, so the
     /// distances grow.
-    fn reopen_again(&mut self, now: Instant) -> Instant {
+    fn reopen_again(&mut self, now: Instant, fault: &Fault) -> Instant {
         let (alone, beside_others, longest) = self.timing.reopen;
-        let first = if self.ranks.count() > 1 {
+        let first = if matches!(fault, Fault::PathMtu { .. }) {
+            // No login passes, and the next session has smaller packets.
+            self.timing.retry_base
+        } else if self.ranks.count() > 1 {
             beside_others
         } else {
             alone
@@ -193,13 +196,14 @@ impl Machine {
                 *probe_at = now + self.timing.probe;
                 return;
             }
-            // One probe may be lost to chance; the second one tells.
+            // One probe may be lost to chance; the second one tells. Chance loses no full packets
+            // alone.
             State::Up {
                 probe_at,
                 proof: Proof::Proven | Proof::Untried(_),
                 missed: missed @ 0,
                 ..
-            } => {
+            } if !matches!(probe, Probe::Failed(Fault::PathMtu { .. })) => {
                 *missed = 1;
                 *probe_at = now + delay(&mut self.probes);
                 return;
