@@ -32,7 +32,7 @@ use crate::config::Config;
 use crate::host::{self, Inherited};
 use crate::host_keys;
 use crate::metadata::{self, Facts, InForce};
-use crate::news::{self, Outlets};
+use crate::news::{self, Outlets, way::Targets};
 use crate::pulse::Monitor;
 use crate::relay::dial::Dialer;
 use crate::report;
@@ -46,16 +46,20 @@ use crate::tunnel::{
 /// How many nudges may wait; one more would say nothing new.
 const NUDGES: usize = 4;
 
-/// Runs the agent until SIGTERM or SIGINT.
+/// Runs the agent until SIGTERM or SIGINT. Threads that block in the kernel may be left when it
+/// returns: the process is to end then.
 ///
 /// # Errors
 /// Only if there is no runtime or no signal handling to be had from the kernel: nothing works then.
 pub fn run(config: &Config, inherited: Vec<Inherited>) -> io::Result<()> {
     // A local one: what many threads would need is then not in the binary.
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build_local(LocalOptions::default())?
-        .block_on(serve(config, inherited))
+        .build_local(LocalOptions::default())?;
+    let result = runtime.block_on(serve(config, inherited));
+    // Dropped, it would wait for its blocking threads.
+    runtime.shutdown_background();
+    result
 }
 
 async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()> {
@@ -94,7 +98,11 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
     if supervise::is_restarted() {
         bridge = bridge.restarted_by(restart.clone());
     }
-    tasks.spawn(bridge.run(bridge_decided, monitor.pulse("bridge"), stop.clone()));
+    // The bridge has a stop of its own, after all others': its connections stand still from then
+    // until the next agent goes on with them.
+    let stop_bridge = CancellationToken::new();
+    let bridge = bridge.run(bridge_decided, monitor.pulse("bridge"), stop_bridge.clone());
+    let bridge = tokio::spawn(bridge);
 
     let (status_decided, status_ready) = oneshot::channel();
     let socket = config.status_socket.clone();
@@ -134,9 +142,11 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
     tasks.spawn(until(stop.clone(), desire.run()));
 
     let (nudge, news) = mpsc::channel(NUDGES);
+    let targets = Targets::default();
     let driver = Driver {
         wanted,
         news,
+        targets: targets.clone(),
         restores,
         rejected: reread.clone(),
         sshd: config.sshd,
@@ -154,7 +164,7 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
         network,
         restores: restored,
     };
-    tasks.spawn(until(stop.clone(), news::run(kmsg, outlets)));
+    tasks.spawn(until(stop.clone(), news::run(kmsg, targets, outlets)));
 
     // Either end may be gone only if its task has ended; it has said why.
     let _ = bridge_ready.await;
@@ -171,6 +181,9 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
     supervisor.run().await;
     stop.cancel();
     while tasks.join_next().await.is_some() {}
+    stop_bridge.cancel();
+    // It panicked if this fails; there is nothing left to end then.
+    let _ = bridge.await;
     info!("stopped");
     Ok(())
 }

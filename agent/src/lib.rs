@@ -24,6 +24,7 @@ pub mod explain;
 pub mod host;
 pub mod host_keys;
 pub mod logging;
+mod lookup;
 pub mod metadata;
 pub mod moment;
 pub mod nat;

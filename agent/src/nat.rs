@@ -64,8 +64,8 @@ impl Inputs {
     ///
     /// What the kernel does not tell is left out: the verdict is then `unknown`.
     #[must_use]
-    pub fn read(facts: &Facts) -> Self {
-        let routes = routes::read();
+    pub async fn read(facts: &Facts) -> Self {
+        let routes = routes::read().await;
         Self {
             addresses: routes::addresses(&routes),
             routes,

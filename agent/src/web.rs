@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::{Client, redirect};
 
 use crate::config::HttpUrl;
+use crate::lookup::Resolver;
 
 /// A client for requests to `to`. What TLS needs is set up with each: it is much, and requests are
 /// minutes apart.
@@ -19,6 +20,7 @@ pub(crate) fn client(to: &HttpUrl, connect: Duration) -> reqwest::Result<Client>
     let mut client = Client::builder()
         .no_proxy()
         .redirect(redirect::Policy::none())
+        .dns_resolver(Resolver)
         .connect_timeout(connect)
         .pool_max_idle_per_host(0);
     if let Some(interface) = to.interface() {

@@ -28,6 +28,7 @@ pub mod process;
 pub mod qemu;
 pub mod qmp;
 pub mod receiver;
+pub mod resolver;
 pub mod rootfs;
 mod saved;
 pub mod scene;

@@ -59,6 +59,34 @@ impl Usage {
     }
 }
 
+/// The names of a process's threads.
+///
+/// # Errors
+///
+/// If it is gone.
+pub fn threads(id: u32) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{id}/task"))? {
+        // A thread may end at any time.
+        if let Ok(name) = fs::read_to_string(thread?.path().join("comm")) {
+            names.push(name.trim_end().to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// The processor time that the first thread of a process has used: the one that carries all
+/// connections.
+///
+/// # Errors
+///
+/// If it is gone.
+pub fn main_thread(id: u32) -> Result<Duration> {
+    let text = fs::read_to_string(format!("/proc/{id}/task/{id}/schedstat"))?;
+    let nanoseconds = text.split(' ').next().unwrap_or_default();
+    Ok(Duration::from_nanos(nanoseconds.parse()?))
+}
+
 /// A status connection ends a moment after its client has left, and says nothing of a leak.
 fn descriptors(id: u32) -> Result<usize> {
     let sockets = fs::read_to_string(format!("/proc/{id}/net/unix"))?;

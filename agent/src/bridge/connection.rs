@@ -187,7 +187,7 @@ impl Context {
             }
         }
         let service = self.service;
-        let error = match self.dialer.dial(service, origin).await {
+        let error = match self.dial(origin).await? {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
@@ -219,12 +219,19 @@ impl Context {
                     pause = (pause * 2).min(REDIAL.1);
                 }
             }
-            if let Ok(stream) = self.dialer.dial(service, origin).await {
+            if let Ok(stream) = self.dial(origin).await? {
                 // News for the others: it does.
                 sshd.suspect();
                 return Ok(stream);
             }
         }
+    }
+
+    /// Dials sshd once, until the agent stops.
+    async fn dial(&self, origin: &Origin) -> Result<io::Result<TcpStream>, Unreached> {
+        let dialled = self.dialer.dial(self.service, origin);
+        let dialled = self.stop.run_until_cancelled(dialled).await;
+        dialled.ok_or(Unreached::Stopping)
     }
 
     /// Leaves a connection that waits for sshd to the next agent, or else gives it back.

@@ -45,7 +45,7 @@ impl Desire {
             let in_force = self.documents.borrow_and_update().clone();
             let facts = self.facts.borrow_and_update().clone();
             let changes_in = self.watch_certificate(&in_force, SystemTime::now());
-            let (spec, until) = self.decide(&in_force, facts, &mut hold);
+            let (spec, until) = self.decide(&in_force, facts, &mut hold).await;
             self.want(spec, in_force.epoch);
             tokio::select! {
                 Ok(()) = self.documents.changed() => {}
@@ -129,13 +129,13 @@ impl Desire {
     }
 
     /// What is wanted, and until when if it is wanted only because it is there.
-    fn decide(
+    async fn decide(
         &self,
         in_force: &InForce,
         facts: Facts,
         hold: &mut Hold,
     ) -> (Option<Arc<TunnelSpec>>, Option<Instant>) {
-        let inputs = Inputs::read(&facts);
+        let inputs = Inputs::read(&facts).await;
         let instance_id = facts.instance_id.or_else(host::instance_id);
         self.instance_id.update(|id| *id = instance_id);
         let (verdict, rule) = nat::verdict(&inputs);

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::host;
+use crate::lookup;
 use crate::metadata::Nudge;
 use crate::news::News;
 use crate::pulse::Monitor;
@@ -75,6 +76,7 @@ impl Supervisor {
                 () = self.restart.cancelled(), if is_idle(&self.status.borrow()) => break,
                 _ = self.signals.hangup.recv() => {
                     info!("told to reload: reading the metadata again");
+                    lookup::network_changed();
                     // One that waits already says the same.
                     let _ = self.reread.try_send(Nudge::Reload);
                     let _ = self.nudge.try_send(News::Asked);

@@ -1,10 +1,13 @@
 //! The kernel's default routes, and the addresses of the interfaces that they lead to.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
 use super::Address;
 
@@ -47,12 +50,35 @@ pub struct Route {
     pub interface: String,
 }
 
+/// Held during a read of the tables: a router has 100 000 routes and more.
+static TURN: Mutex<()> = Mutex::const_new(());
+
 /// The default routes, sorted. What the kernel does not tell is left out.
-pub(super) fn read() -> BTreeSet<Route> {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let mut routes = default_v4(&read("/proc/self/net/route"));
-    routes.extend(default_v6(&read("/proc/self/net/ipv6_route")));
-    routes
+///
+/// The tables are read on a thread of their own, never more than one at a time.
+pub(crate) async fn read() -> BTreeSet<Route> {
+    let turn = TURN.lock().await;
+    let reading = spawn_blocking(move || {
+        let routes = tables();
+        drop(turn);
+        routes
+    });
+    // A reader that panicked has found nothing.
+    reading.await.unwrap_or_default()
+}
+
+fn tables() -> BTreeSet<Route> {
+    let of = |path, parse: fn(&str) -> Option<Route>| {
+        // Line by line: a large table takes no memory.
+        let lines = File::open(path).into_iter().flat_map(|table| {
+            let lines = BufReader::new(table).lines();
+            lines.map_while(Result::ok)
+        });
+        lines.filter_map(move |line| parse(&line))
+    };
+    let v4 = of("/proc/self/net/route", default_v4);
+    v4.chain(of("/proc/self/net/ipv6_route", default_v6))
+        .collect()
 }
 
 /// The addresses by which this machine is known where its default routes lead: of each family,
@@ -89,52 +115,54 @@ fn usable(flags: &str) -> bool {
     u32::from_str_radix(flags, 16).is_ok_and(|flags| flags & UP != 0 && flags & REJECT == 0)
 }
 
-/// Default routes by `/proc/net/route`: name, destination, gateway, flags, references, use,
-/// metric, mask.
-pub(super) fn default_v4(table: &str) -> BTreeSet<Route> {
-    let route = |line: &str| {
-        let columns: Vec<_> = line.split_whitespace().collect();
-        let [name, "00000000", _, flags, _, _, metric, "00000000", ..] = columns[..] else {
-            return None;
-        };
-        usable(flags).then(|| Route {
-            family: Family::V4,
-            metric: metric.parse().unwrap_or(u32::MAX),
-            interface: name.to_owned(),
-        })
+/// A default route by a line of `/proc/net/route`: name, destination, gateway, flags, references,
+/// use, metric, mask.
+fn default_v4(line: &str) -> Option<Route> {
+    let mut columns = line.split_whitespace();
+    let (name, "00000000") = (columns.next()?, columns.next()?) else {
+        return None;
     };
-    table.lines().filter_map(route).collect()
+    let columns: Vec<_> = columns.collect();
+    let [_, flags, _, _, metric, "00000000", ..] = columns[..] else {
+        return None;
+    };
+    usable(flags).then(|| Route {
+        family: Family::V4,
+        metric: metric.parse().unwrap_or(u32::MAX),
+        interface: name.to_owned(),
+    })
 }
 
-/// The same by `/proc/net/ipv6_route`: destination, its prefix length, source, its length, next
-/// hop, metric, references, use, flags, name. The kernel's own reject route is on `lo`.
-pub(super) fn default_v6(table: &str) -> BTreeSet<Route> {
-    let route = |line: &str| {
-        let columns: Vec<_> = line.split_whitespace().collect();
-        let [destination, "00", _, _, _, metric, _, _, flags, name] = columns[..] else {
-            return None;
-        };
-        let all = destination.bytes().all(|digit| digit == b'0');
-        (all && usable(flags) && name != "lo").then(|| Route {
-            family: Family::V6,
-            metric: u32::from_str_radix(metric, 16).unwrap_or(u32::MAX),
-            interface: name.to_owned(),
-        })
+/// The same by a line of `/proc/net/ipv6_route`: destination, its prefix length, source, its
+/// length, next hop, metric, references, use, flags, name. The kernel's own reject route is on
+/// `lo`.
+fn default_v6(line: &str) -> Option<Route> {
+    let mut columns = line.split_whitespace();
+    let (destination, "00") = (columns.next()?, columns.next()?) else {
+        return None;
     };
-    table.lines().filter_map(route).collect()
+    let columns: Vec<_> = columns.collect();
+    let [_, _, _, metric, _, _, flags, name] = columns[..] else {
+        return None;
+    };
+    let all = destination.bytes().all(|digit| digit == b'0');
+    (all && usable(flags) && name != "lo").then(|| Route {
+        family: Family::V6,
+        metric: u32::from_str_radix(metric, 16).unwrap_or(u32::MAX),
+        interface: name.to_owned(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Interfaces and metrics.
-    fn names(routes: &BTreeSet<Route>) -> Vec<(&str, u32)> {
-        let mut names = Vec::new();
-        for route in routes {
-            names.push((route.interface.as_str(), route.metric));
-        }
-        names
+    /// Interfaces and metrics of the default routes in a table.
+    fn names(table: &str, parse: fn(&str) -> Option<Route>) -> Vec<(String, u32)> {
+        let routes = table.lines().filter_map(parse);
+        routes
+            .map(|route| (route.interface, route.metric))
+            .collect()
     }
 
     #[test]
@@ -146,7 +174,7 @@ eth1\t0000000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
 eth2\t00000000\t00000000\t0200\t0\t0\t0\t00000000\t0\t0\t0
 tun0\t00000000\t00000000\t0001\t0\t0\t0\t00000080\t0\t0\t0
 ";
-        assert_eq!(names(&default_v4(v4)), [("eth0", 100)]);
+        assert_eq!(names(v4, default_v4), [("eth0".to_owned(), 100)]);
         let none = "00000000000000000000000000000000";
         let v6 = format!(
             "{none} 00 {none} 00 fe800000000000000000000000000001 00000400 00000001 00000000 00000003 eth0
@@ -154,9 +182,9 @@ tun0\t00000000\t00000000\t0001\t0\t0\t0\t00000080\t0\t0\t0
 {none} 00 {none} 00 {none} ffffffff 00000001 00000000 00200200       lo
 "
         );
-        assert_eq!(names(&default_v6(&v6)), [("eth0", 1024)]);
-        assert!(default_v4("nonsense\n").is_empty());
-        assert!(default_v6("").is_empty());
+        assert_eq!(names(&v6, default_v6), [("eth0".to_owned(), 1024)]);
+        assert!(names("nonsense\n", default_v4).is_empty());
+        assert!(names("", default_v6).is_empty());
     }
 
     fn route(family: Family, interface: &str, metric: u32) -> Route {

@@ -315,9 +315,9 @@ fn the_configuration_goes_over_the_document_and_that_over_the_verdict() {
     }
 }
 
-#[test]
-fn the_kernel_is_asked_without_fail() {
-    let inputs = Inputs::read(&Facts::default());
+#[tokio::test]
+async fn the_kernel_is_asked_without_fail() {
+    let inputs = Inputs::read(&Facts::default()).await;
     assert!(inputs.addresses.iter().all(|own| !own.ip.is_loopback()));
     let (verdict, rule) = verdict(&inputs);
     let shown = show(&inputs, verdict, &rule, TunnelDecision::NotAsked);

@@ -2,10 +2,10 @@
 //! what is known worthless.
 //!
 //! ```text
-//!  netlink ── links, addresses, routes ──> snapshot differs? ─┐
-//!                                                             ├─> pace ──> tunnel, metadata, desire
-//!  clock ──── resume, a step of the wall clock ───────────────┘
-//!  kmsg ───── restored from a snapshot ──────────────────────────────────> restores (at once)
+//!  netlink ── links, addresses, routes ─┬─> way to the proxy differs? ── pace ──> tunnel, desire
+//!                                       └─> snapshot differs? ────────── pace ──> tunnel, desire
+//!  clock ──── resume, a step of the wall clock ─────────────────────────  pace ──> tunnel, metadata
+//!  kmsg ───── restored from a snapshot ─────────────────────────────────────────> restores (at once)
 //! ```
 //!
 //! All of them wake the agent only when something happens. What the kernel does not offer is left
@@ -16,6 +16,7 @@ pub(crate) mod kmsg;
 mod netlink;
 mod pace;
 mod snapshot;
+pub mod way;
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tracing::info;
 
+use crate::lookup;
 use crate::metadata::Nudge;
 use crate::moment::at;
 use clock::Clock;
@@ -30,12 +32,16 @@ use kmsg::Kmsg;
 use netlink::Netlink;
 use pace::Pace;
 use snapshot::Snapshot;
+use way::{Targets, Ways, of_interest};
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
-    /// A link, an address or a route came or went.
+    /// A link, an address or a default route came or went. No attempt is worthwhile for it: it may
+    /// be a container's. But the address of a session may be gone.
     Network,
+    /// The kernel routes packets to the proxy in another way than before, or can do so at last.
+    Way,
     /// The machine slept, or its wall clock was set: peers may have given us up.
     Woken,
     /// A person asks for it.
@@ -58,13 +64,17 @@ pub struct Outlets {
 
 /// Listens for as long as it is polled.
 ///
-/// `kmsg` is the kernel's log, where the service manager has handed it over.
-pub async fn run(kmsg: Option<OwnedFd>, outlets: Outlets) {
-    let mut routes = Netlink::routes();
+/// `kmsg` is the kernel's log, where the service manager has handed it over. `targets` are the
+/// addresses to which the way is watched.
+pub async fn run(kmsg: Option<OwnedFd>, targets: Targets, outlets: Outlets) {
+    tokio::join!(gaps(kmsg, &outlets), network(&targets, &outlets));
+}
+
+/// Tells of gaps in time.
+async fn gaps(kmsg: Option<OwnedFd>, outlets: &Outlets) {
     let mut kmsg = Kmsg::new(kmsg);
     let mut clock = Clock::new();
-    let (mut network_pace, mut clock_pace) = (Pace::default(), Pace::default());
-    let mut known = Snapshot::take();
+    let (mut metadata_pace, mut tunnel_pace) = (Pace::at_once(), Pace::default());
     let mut slept = Duration::ZERO;
     loop {
         tokio::select! {
@@ -72,31 +82,75 @@ pub async fn run(kmsg: Option<OwnedFd>, outlets: Outlets) {
                 info!("restored from a snapshot");
                 outlets.restores.send_modify(|count| *count += 1);
             }
-            () = routes.changed() => network_pace.heard(Instant::now()),
             gap = clock.changed() => {
                 slept += gap;
-                clock_pace.heard(Instant::now());
-                // One that waits already says the same. Before the tunnel: the document may be another machine's by now.
+                metadata_pace.heard(Instant::now());
+                tunnel_pace.heard(Instant::now());
+            }
+            // Before the tunnel: the document may be another machine's by now.
+            () = at(metadata_pace.due()) => {
+                metadata_pace.told(Instant::now());
+                // One that waits already says the same.
                 let _ = outlets.metadata.try_send(Nudge::Reload);
             }
-            () = at(network_pace.due()) => {
+            () = at(tunnel_pace.due()) => {
+                tunnel_pace.told(Instant::now());
+                let seconds = std::mem::take(&mut slept).as_secs();
+                info!(slept = seconds, "the clock was set, or the machine slept");
+                lookup::network_changed();
+                let _ = outlets.tunnel.try_send(News::Woken);
+            }
+        }
+    }
+}
+
+/// Tells of changes of the network. Those of the way to the proxy have a pace of their own: no
+/// container that comes and goes puts them off.
+async fn network(targets: &Targets, outlets: &Outlets) {
+    let mut kernel = Netlink::routes();
+    let mut targets = targets.watch();
+    let mut ways = Ways::default();
+    let addresses = of_interest(&targets.borrow_and_update());
+    ways.follow(addresses).await;
+    let mut known = Snapshot::take().await;
+    let (mut way_pace, mut pace) = (Pace::default(), Pace::default());
+    loop {
+        // While both looks are due already, messages wait in the socket: a router that loads its
+        // table sends 100 000.
+        let listening = way_pace.due().is_none() || pace.due().is_none();
+        tokio::select! {
+            Ok(()) = targets.changed() => {
+                let addresses = of_interest(&targets.borrow_and_update());
+                ways.follow(addresses).await;
+            }
+            () = kernel.changed(), if listening => {
+                way_pace.heard(Instant::now());
+                pace.heard(Instant::now());
+            }
+            () = at(way_pace.due()) => {
+                if !ways.changed().await {
+                    way_pace.dropped();
+                    continue;
+                }
+                way_pace.told(Instant::now());
+                info!("the way to the proxy has changed");
+                lookup::network_changed();
+                outlets.network.send_modify(|count| *count += 1);
+                let _ = outlets.tunnel.try_send(News::Way);
+            }
+            () = at(pace.due()) => {
                 // Lifetimes that are renewed are told like changes.
-                let now = Snapshot::take();
+                let now = Snapshot::take().await;
                 if now == known {
-                    network_pace.dropped();
+                    pace.dropped();
                     continue;
                 }
                 known = now;
-                network_pace.told(Instant::now());
+                pace.told(Instant::now());
                 info!("the network has changed");
+                lookup::network_changed();
                 outlets.network.send_modify(|count| *count += 1);
                 let _ = outlets.tunnel.try_send(News::Network);
-            }
-            () = at(clock_pace.due()) => {
-                clock_pace.told(Instant::now());
-                let seconds = std::mem::take(&mut slept).as_secs();
-                info!(slept = seconds, "the clock was set, or the machine slept");
-                let _ = outlets.tunnel.try_send(News::Woken);
             }
         }
     }

@@ -13,19 +13,41 @@ const LONGEST: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_secs(60);
 
 /// Makes one piece of news of a burst, and fewer of bursts that go on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
+    /// From the first sign of a burst to the news.
+    settle: Duration,
     due: Option<Instant>,
     last: Option<Instant>,
     /// The least distance from the last one.
     distance: Duration,
 }
 
+impl Default for Pace {
+    /// News when a burst has settled.
+    fn default() -> Self {
+        Self {
+            settle: SETTLE,
+            due: None,
+            last: None,
+            distance: SETTLE,
+        }
+    }
+}
+
 impl Pace {
+    /// News at the first sign, where one sign is all there is. The distances are the same.
+    pub(super) fn at_once() -> Self {
+        Self {
+            settle: Duration::ZERO,
+            ..Self::default()
+        }
+    }
+
     /// Something happened.
     pub(super) fn heard(&mut self, now: Instant) {
         let allowed = self.last.map(|last| last + self.distance);
-        let settled = now + SETTLE;
+        let settled = now + self.settle;
         self.due
             .get_or_insert(allowed.map_or(settled, |allowed| allowed.max(settled)));
     }
@@ -85,6 +107,30 @@ mod tests {
         let now = start + 100 * SETTLE;
         pace.heard(now);
         assert_eq!(pace.due(), Some(now + SETTLE));
+    }
+
+    /// A metadata service is asked after each step of the clock, and a clock may be stepped again
+    /// and again.
+    #[test]
+    fn the_first_step_of_the_clock_is_told_at_once_and_steps_without_end_each_half_minute() {
+        let start = Instant::now();
+        let mut pace = Pace::at_once();
+        let mut told = Vec::new();
+        for second in 0..600 {
+            let now = start + Duration::from_secs(second);
+            pace.heard(now);
+            if pace.due().is_some_and(|due| due <= now) {
+                pace.told(now);
+                told.push(second);
+            }
+        }
+        assert_eq!(told[..7], [0, 1, 3, 7, 15, 31, 61]);
+        assert_eq!(told.len(), 7 + (599 - 61) / 30);
+        // A quiet minute, and the next one is told at once again.
+        let later = start + Duration::from_secs(600) + QUIET;
+        pace.dropped();
+        pace.heard(later);
+        assert_eq!(pace.due(), Some(later));
     }
 
     proptest! {

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::client::{self, Handle};
-use russh::{AlgorithmKind, Preferred, SshId, cipher};
+use russh::{AlgorithmKind, Preferred, SshId};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::algorithms::{self, GROUP};
 use super::dial::dial;
 use super::fault::Fault;
-use super::ghost::Ghosts;
 use super::handler::{Gate, GateError, Incoming};
+use super::plan::Plan;
 use super::timing::Timing;
 use super::wire::{self, Line};
 use crate::metadata::document::Proxy;
@@ -35,20 +36,14 @@ pub(super) struct Connection {
     pub(super) ended: mpsc::Receiver<Fault>,
 }
 
-/// Connects to `proxy` and lets it prove who it is. An address that takes connections and does
-/// not serve them is passed over for the others that the name has.
-pub(super) async fn connect(
-    proxy: &Proxy,
-    segment: Option<u32>,
-    ghosts: &Ghosts,
-    again: &Notify,
-    timing: &Timing,
-) -> Result<Connection, Fault> {
+/// Connects to the plan's proxy and lets it prove who it is. An address that takes connections
+/// and does not serve them is passed over for the others that the name has.
+pub(super) async fn connect(plan: &Plan) -> Result<Connection, Fault> {
     let mut dead = Vec::new();
     let mut met = None;
     loop {
         let known = dead.len();
-        match connect_alive(proxy, segment, &mut dead, ghosts, again, timing).await {
+        match connect_alive(plan, &mut dead).await {
             Ok(connection) => return Ok(connection),
             Err(fault) if dead.len() > known => met = Some(fault),
             // What the last address did says more than that there is no other.
@@ -58,17 +53,16 @@ pub(super) async fn connect(
 }
 
 /// Connects to an address that is not `dead`; one that fails is, afterwards.
-async fn connect_alive(
-    proxy: &Proxy,
-    segment: Option<u32>,
-    dead: &mut Vec<IpAddr>,
-    ghosts: &Ghosts,
-    again: &Notify,
-    timing: &Timing,
-) -> Result<Connection, Fault> {
+async fn connect_alive(plan: &Plan, dead: &mut Vec<IpAddr>) -> Result<Connection, Fault> {
+    let Plan {
+        proxy,
+        ghosts,
+        timing,
+        ..
+    } = plan;
     let mut refused = None;
     for offer in proxy.host_keys.offers() {
-        let stream = dial(proxy, segment, dead, again, timing).await?;
+        let stream = dial(plan, dead).await?;
         let peer = stream.peer_addr().map(|peer| peer.ip()).ok();
         if let Some(peer) = peer {
             ghosts.lay_to_rest(peer);
@@ -160,8 +154,36 @@ fn failure(proxy: &Proxy, error: &russh::Error, line: &Line) -> Handshake {
             late: false,
         })
     } else {
-        Handshake::Failed(broken(proxy, error.to_string(), false, line))
+        Handshake::Failed(broken(proxy, reason(error), false, line))
     }
+}
+
+/// What went wrong with the key exchange, in words for a person who configures the proxy.
+fn reason(error: &russh::Error) -> String {
+    if let russh::Error::NoCommonAlgo {
+        kind: AlgorithmKind::Kex,
+        ours,
+        theirs,
+    } = error
+    {
+        let (ours, theirs) = (key_exchanges(ours), key_exchanges(theirs));
+        return format!("its KexAlgorithms are {theirs}; this agent has {ours}");
+    }
+    if matches!(error, russh::Error::KexInit) {
+        let (least, most) = GROUP;
+        return format!("{error}; in group exchange, a group may have {least} to {most} bits");
+    }
+    error.to_string()
+}
+
+/// The key exchanges in a list, without the announcements that are in it as well.
+fn key_exchanges(names: &[String]) -> String {
+    let announces = |name: &str| name.starts_with("ext-info-") || name.starts_with("kex-strict-");
+    let names = names.iter().map(String::as_str);
+    names
+        .filter(|name| !announces(name))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A connection that came to nothing for this reason: before the banner, or after it.
@@ -186,9 +208,11 @@ fn config(offer: &Offer) -> client::Config {
         preferred: Preferred {
             key: Cow::Owned(offer.keys.clone()),
             host_key_certificates: Cow::Owned(offer.certificates.clone()),
-            cipher: Cow::Borrowed(ciphers()),
+            kex: Cow::Borrowed(algorithms::KEY_EXCHANGES),
+            cipher: Cow::Borrowed(algorithms::ciphers()),
             ..Preferred::DEFAULT
         },
+        gex: algorithms::group_exchange(),
         // Keepalives are the session's own: the library's stop while it waits for a channel.
         keepalive_interval: None,
         inactivity_timeout: None,
@@ -203,32 +227,4 @@ fn config(offer: &Offer) -> client::Config {
     config.limits.rekey_write_limit = usize::MAX;
     config.limits.rekey_time_limit = Duration::from_secs(10 * 365 * 86_400);
     config
-}
-
-/// AES in hardware costs half the processor time of ChaCha20; in software it is slower.
-fn ciphers() -> &'static [cipher::Name] {
-    #[cfg(target_arch = "x86_64")]
-    let hardware = std::arch::is_x86_feature_detected!("aes")
-        && std::arch::is_x86_feature_detected!("pclmulqdq");
-    #[cfg(target_arch = "aarch64")]
-    let hardware = std::arch::is_aarch64_feature_detected!("aes");
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let hardware = false;
-    if hardware {
-        &[
-            cipher::AES_128_GCM,
-            cipher::AES_256_GCM,
-            cipher::CHACHA20_POLY1305,
-            cipher::AES_256_CTR,
-            cipher::AES_128_CTR,
-        ]
-    } else {
-        &[
-            cipher::CHACHA20_POLY1305,
-            cipher::AES_128_GCM,
-            cipher::AES_256_GCM,
-            cipher::AES_256_CTR,
-            cipher::AES_128_CTR,
-        ]
-    }
 }

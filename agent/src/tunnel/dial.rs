@@ -3,61 +3,87 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::net::{TcpStream, lookup_host};
-use tokio::sync::Notify;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::fault::Fault;
+use super::plan::Plan;
 use super::tcp;
 use super::timing::Timing;
+use crate::lookup::lookup;
 use crate::metadata::document::Proxy;
 
 /// Connects to the first of the proxy's addresses that answers and is not `dead`. The name is
-/// resolved anew. `again` begins anew as well: after news, the kernel's next try of a connection
-/// may be seconds away.
-pub(super) async fn dial(
-    proxy: &Proxy,
-    segment: Option<u32>,
-    dead: &[IpAddr],
-    again: &Notify,
-    timing: &Timing,
-) -> Result<TcpStream, Fault> {
-    let late = || Fault::DialTimeout {
-        proxy: proxy.to_string(),
-        after: timing.dial,
-    };
-    timeout(timing.dial, async {
+/// resolved anew, and its addresses are published as `targets`. `again` begins anew as well: after
+/// news, the kernel's next try of a connection may be seconds away.
+pub(super) async fn dial(plan: &Plan, dead: &[IpAddr]) -> Result<TcpStream, Fault> {
+    let Plan {
+        proxy,
+        timing,
+        again,
+        ..
+    } = plan;
+    // The deadline of both steps bounds how often news may begin them anew.
+    let both = timeout(timing.lookup + timing.dial, async {
         loop {
             tokio::select! {
-                dialled = once(proxy, segment, dead, timing) => return dialled,
+                dialled = once(plan, dead) => return dialled,
                 () = again.notified() => {}
             }
         }
-    })
-    .await
-    .map_err(|_| late())?
+    });
+    both.await.unwrap_or_else(|_| Err(late(proxy, timing)))
 }
 
-async fn once(
-    proxy: &Proxy,
-    segment: Option<u32>,
-    dead: &[IpAddr],
-    timing: &Timing,
-) -> Result<TcpStream, Fault> {
-    let unresolved = |detail: String| Fault::NameNotResolved {
-        host: proxy.host.clone(),
-        detail,
-    };
-    let addresses: Vec<SocketAddr> = lookup_host((proxy.host.as_str(), proxy.port))
-        .await
-        .map_err(|error| unresolved(error.to_string()))?
+fn late(proxy: &Proxy, timing: &Timing) -> Fault {
+    Fault::DialTimeout {
+        proxy: proxy.to_string(),
+        after: timing.dial,
+    }
+}
+
+async fn once(plan: &Plan, dead: &[IpAddr]) -> Result<TcpStream, Fault> {
+    let Plan {
+        proxy,
+        timing,
+        targets,
+        ..
+    } = plan;
+    let addresses = resolve(proxy, timing).await?;
+    targets.resolved(&proxy.host, &addresses);
+    let alive: Vec<_> = addresses
+        .into_iter()
         .filter(|address| !dead.contains(&address.ip()))
         .collect();
-    if addresses.is_empty() {
-        return Err(unresolved("it has no other address".to_owned()));
+    if alive.is_empty() {
+        return Err(Fault::NameNotResolved {
+            host: proxy.host.clone(),
+            detail: "it has no other address".to_owned(),
+        });
     }
-    race(proxy, segment, interleave(&addresses), timing.dial_stagger).await
+    let racing = race(proxy, plan.segment, interleave(&alive), timing.dial_stagger);
+    let raced = timeout(timing.dial, racing).await;
+    raced.unwrap_or_else(|_| Err(late(proxy, timing)))
+}
+
+/// The proxy's addresses, each with its port.
+async fn resolve(proxy: &Proxy, timing: &Timing) -> Result<Vec<SocketAddr>, Fault> {
+    let host = &proxy.host;
+    let Ok(answer) = timeout(timing.lookup, lookup(host)).await else {
+        return Err(Fault::NameTimeout {
+            host: host.clone(),
+            after: timing.lookup,
+        });
+    };
+    let mut addresses = answer.map_err(|detail| Fault::NameNotResolved {
+        host: host.clone(),
+        detail,
+    })?;
+    for address in &mut addresses {
+        address.set_port(proxy.port);
+    }
+    Ok(addresses)
 }
 
 /// The addresses of both families by turns, in the resolver's order otherwise (RFC 8305, 4): a

@@ -16,7 +16,7 @@ use super::show;
 use super::timing::Timing;
 use crate::metadata::{self, document::TunnelSpec};
 use crate::moment::at;
-use crate::news::News;
+use crate::news::{News, way::Targets};
 use crate::pulse::Pulse;
 use crate::relay::dial::Dialer;
 use crate::sshd::Sshd;
@@ -40,6 +40,8 @@ pub struct Driver {
     pub wanted: watch::Receiver<Wanted>,
     /// News from outside that make an attempt worthwhile.
     pub news: mpsc::Receiver<News>,
+    /// Takes the addresses that the proxies' names resolve to; [`crate::news`] watches the way there.
+    pub targets: Targets,
     /// Counts restores from a snapshot: what was read before may be another machine's.
     pub restores: watch::Receiver<u64>,
     /// Told when a proxy rejects our login: the metadata may have a newer key.
@@ -88,13 +90,16 @@ impl Driver {
                     spec = self.effective();
                     taken = Some(self.wanted.borrow().revision);
                     sessions.disown();
+                    self.targets.clear();
                     Input::Wanted(spec.as_ref().map_or(0, |spec| spec.proxies.len()))
                 }
                 Event::News(news) => {
                     sessions.check(news);
                     match news {
+                        // Containers that come and go are no reason for another login.
+                        News::Network => continue,
                         News::Woken => Input::Woken,
-                        News::Network | News::Asked => Input::Nudge,
+                        News::Way | News::Asked => Input::Nudge,
                     }
                 }
                 Event::Restored => {
@@ -241,6 +246,7 @@ impl Driver {
             dialer: self.dialer.clone(),
             timing: self.timing.clone(),
             again: Arc::default(),
+            targets: self.targets.clone(),
             ours: sessions.owned(index),
             segment: sessions.segment(index),
             ghosts: sessions.ghosts(),

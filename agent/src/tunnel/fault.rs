@@ -17,6 +17,14 @@ pub enum Fault {
         /// What the resolver said.
         detail: String,
     },
+    /// The resolver has not answered yet.
+    #[error("the lookup of {host} did not end within {} s", after.as_secs())]
+    NameTimeout {
+        /// The name.
+        host: String,
+        /// How long was waited.
+        after: Duration,
+    },
     /// No address of the proxy took the connection.
     #[error("can't connect to {proxy}: {detail}")]
     DialFailed {
@@ -246,9 +254,10 @@ impl Fault {
             | Self::CertificateInvalid { .. }
             | Self::ForwardDenied { .. }
             | Self::ForwardingDisabled { .. } => Pace::Slow,
-            Self::NameNotResolved { .. } | Self::DialFailed { .. } | Self::DialTimeout { .. } => {
-                Pace::Free
-            }
+            Self::NameNotResolved { .. }
+            | Self::NameTimeout { .. }
+            | Self::DialFailed { .. }
+            | Self::DialTimeout { .. } => Pace::Free,
             Self::NoBanner { .. }
             | Self::KexFailed { .. }
             | Self::AuthTimeout { .. }
@@ -300,6 +309,7 @@ impl Explain for Fault {
     fn code(&self) -> &'static str {
         match self {
             Self::NameNotResolved { .. } => "name-not-resolved",
+            Self::NameTimeout { .. } => "name-timeout",
             Self::DialFailed { .. } => "dial-failed",
             Self::DialTimeout { .. } => "dial-timeout",
             Self::NoBanner { .. } => "no-banner",
@@ -331,6 +341,10 @@ impl Explain for Fault {
             Self::NameNotResolved { .. } => {
                 "Check this guest's DNS (resolvectl query), or put an address in the tunnel \
                  document."
+            }
+            Self::NameTimeout { .. } => {
+                "This guest's nameservers do not answer: check /etc/resolv.conf and resolvectl \
+                 status, or put an address in the tunnel document."
             }
             Self::DialFailed { .. } | Self::DialTimeout { .. } => {
                 "Check that the proxy runs and that this guest's network and the firewalls \

@@ -14,6 +14,7 @@
 //! [`plan`], [`live`] the wires to it, and [`sessions`] those that there are. The names of what can go wrong are in [`fault`], all
 //! durations in [`timing`].
 
+mod algorithms;
 pub mod backoff;
 mod channels;
 mod connect;

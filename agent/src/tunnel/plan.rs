@@ -11,6 +11,7 @@ use super::machine::Probe;
 use super::timing::Timing;
 use crate::metadata::Nudge;
 use crate::metadata::document::{Proxy, TunnelSpec};
+use crate::news::way::Targets;
 use crate::relay::dial::Dialer;
 use crate::sshd::Sshd;
 use crate::status::board::Slice;
@@ -28,6 +29,8 @@ pub(super) struct Plan {
     pub(super) timing: Timing,
     /// Begins a dial that is under way anew.
     pub(super) again: Arc<Notify>,
+    /// Takes the addresses that the proxy's name resolves to.
+    pub(super) targets: Targets,
     /// The port was ours since it was asked for first: who has it may be a ghost of this guest.
     pub(super) ours: bool,
     /// The largest segment of TCP that passes to this proxy, in bytes, if that is known to be

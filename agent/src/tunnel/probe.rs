@@ -21,7 +21,7 @@ use std::sync::Arc;
 use russh::client::Handle;
 use russh::{ChannelMsg, ChannelOpenFailure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::fault::Fault;
@@ -29,6 +29,7 @@ use super::handler::Gate;
 use super::machine::Probe;
 use super::tcp;
 use super::timing::Timing;
+use crate::lookup::lookup;
 use exchange::{Exchange, Nonce, Step, Verdict};
 use judge::{Doubt, Met, judge, unconnected};
 
@@ -102,12 +103,9 @@ impl Probing {
         if !wants_other_family(&self.bind, self.peer) {
             return Vec::new();
         }
-        let found = timeout(
-            self.timing.probe_deadline,
-            lookup_host((self.host.as_str(), self.port)),
-        );
+        let found = timeout(self.timing.probe_deadline, lookup(&self.host));
         match found.await {
-            Ok(Ok(addresses)) => addresses.map(|address| address.ip()).collect(),
+            Ok(Ok(addresses)) => addresses.iter().map(SocketAddr::ip).collect(),
             Ok(Err(_)) | Err(_) => Vec::new(),
         }
     }

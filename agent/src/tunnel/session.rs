@@ -62,14 +62,7 @@ pub(super) async fn run(
 /// Connects and logs in.
 async fn open(plan: &Plan) -> Result<Connection, Fault> {
     renew(plan).await;
-    let connection = connect(
-        &plan.proxy,
-        plan.segment,
-        &plan.ghosts,
-        &plan.again,
-        &plan.timing,
-    )
-    .await?;
+    let connection = connect(plan).await?;
     log_in(connection, &plan.proxy, &plan.spec.login, &plan.timing).await
 }
 

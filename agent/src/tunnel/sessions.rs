@@ -131,7 +131,9 @@ impl Sessions {
 
     /// Has the live session see whether it still stands, after news that may have cost it.
     pub(super) fn check(&self, news: News) {
-        if let Some(live) = &self.live {
+        if news != News::Network
+            && let Some(live) = &self.live
+        {
             live.dial_again();
         }
         self.ask(Ask::CheckAddress);

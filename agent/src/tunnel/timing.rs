@@ -5,7 +5,9 @@ use std::time::Duration;
 /// The durations; [`Timing::default`] is what ships.
 #[derive(Debug, Clone)]
 pub struct Timing {
-    /// Resolving a proxy's name and connecting to one of its addresses.
+    /// Looking a proxy's name up. The lookup itself goes on, and the next attempt joins it.
+    pub lookup: Duration,
+    /// Connecting to one of the proxy's addresses.
     pub dial: Duration,
     /// How long one address has before the next is raced against it (RFC 8305, 8).
     pub dial_stagger: Duration,
@@ -87,6 +89,7 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
+            lookup: Duration::from_secs(10),
             dial: Duration::from_secs(10),
             dial_stagger: Duration::from_millis(250),
             handshake: Duration::from_secs(15),
