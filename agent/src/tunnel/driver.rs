@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::fault::Fault;
-use super::machine::{Input, Machine, Next, Order, Probe, State};
+use super::machine::{Input, Machine, Order, Probe, State};
 use super::plan::{Ask, Plan, Told};
 use super::sessions::{Heard, Sessions};
 use super::show;
@@ -130,15 +130,8 @@ impl Driver {
         input: Input,
     ) {
         if let Input::Ended(ended) = &input {
-            match machine.state() {
-                State::Closing {
-                    then: Next::Retry { proxy, fault },
-                    ..
-                } => sessions.suspect(*proxy, fault),
-                state => state
-                    .proxy()
-                    .into_iter()
-                    .for_each(|proxy| sessions.suspect(proxy, ended)),
+            if let Some((proxy, fault)) = machine.state().blamed(ended) {
+                sessions.suspect(proxy, fault);
             }
             sessions.open(None);
         }

@@ -99,6 +99,22 @@ impl State {
     }
 }
 
+impl State {
+    /// The proxy that the end of a session speaks against, and why it ended: `ended`, unless this
+    /// agent has closed it for another reason.
+    #[must_use]
+    pub fn blamed<'a>(&'a self, ended: &'a Fault) -> Option<(usize, &'a Fault)> {
+        if let Self::Closing {
+            then: Next::Retry { proxy, fault },
+            ..
+        } = self
+        {
+            return Some((*proxy, fault));
+        }
+        Some((self.proxy()?, ended))
+    }
+}
+
 /// How much is known of a tunnel that is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
