@@ -13,7 +13,7 @@ use super::handler::Gate;
 use super::plan::Told;
 use super::tcp::{self, Progress};
 use super::timing::Timing;
-use super::wire::{Arrivals, Vitals};
+use super::vitals::{Arrivals, Vitals};
 
 /// Between the question and the first look at what the kernel knows, and between two looks.
 const FIRST_LOOK: Duration = Duration::from_millis(250);

@@ -39,4 +39,5 @@ mod sessions;
 mod show;
 mod tcp;
 pub mod timing;
+mod vitals;
 mod wire;

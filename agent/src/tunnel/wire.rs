@@ -5,7 +5,6 @@ use std::io::{self, ErrorKind::WouldBlock, IoSliceMut};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,12 +14,11 @@ use socket2::{SockRef, Socket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::ghost::Ghosts;
 use super::greeting::Greeting;
-use super::tcp::Progress;
+use super::vitals::{Arrivals, Vitals};
 use crate::relay::outbox::Outbox;
 
 /// How much is read ahead, in bytes. russh reads each packet in two steps, its length and the rest:
@@ -67,17 +65,6 @@ pub(super) struct Line {
     arrived: Arrivals,
     outbox: Outbox,
     greeting: SharedGreeting,
-}
-
-/// The kernel's view of a connection.
-#[derive(Debug)]
-pub(super) struct Vitals(Option<Socket>);
-
-impl Vitals {
-    /// How it does now; none, where the kernel does not tell.
-    pub(super) fn now(&self) -> Option<Progress> {
-        self.0.as_ref().and_then(Progress::of)
-    }
 }
 
 /// Makes a connection ready for a session. Sent bytes that stay unacknowledged for `lost` end it.
@@ -165,35 +152,6 @@ impl Line {
     /// What has arrived on it: a sign of life.
     pub(super) fn arrivals(&self) -> Arrivals {
         self.arrived.clone()
-    }
-}
-
-/// When bytes last arrived.
-#[derive(Debug, Clone)]
-pub(super) struct Arrivals {
-    start: Instant,
-    /// Milliseconds after the start.
-    last: Arc<AtomicU64>,
-}
-
-impl Arrivals {
-    /// None yet; they count from now.
-    pub(super) fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            last: Arc::default(),
-        }
-    }
-
-    /// Some have arrived.
-    pub(super) fn note(&self) {
-        let time = u64::try_from(self.start.elapsed().as_millis());
-        self.last.store(time.unwrap_or(u64::MAX), Relaxed);
-    }
-
-    /// When that last was; the start, before there were any.
-    pub(super) fn last(&self) -> Instant {
-        self.start + Duration::from_millis(self.last.load(Relaxed))
     }
 }
 
