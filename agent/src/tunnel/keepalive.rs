@@ -24,10 +24,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// longer than on others.
 const UNANSWERED: u32 = 1 + 2 + 4 + 8;
 
-/// How long a repeated full packet may stay unacknowledged before it is asked whether small ones
-/// pass, and how long the answer may take.
-const DOUBT: Duration = Duration::from_secs(6);
-const ANSWER: Duration = Duration::from_secs(3);
+/// How long a keepalive may stay unanswered before a fresh connection asks whether small packets
+/// pass, and how long the answer may take: together less than the time until the session counts as
+/// dead.
+const DOUBT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_millis(2500);
 
 /// What is watched of a session.
 pub(super) struct Watched {
@@ -83,7 +84,7 @@ impl Watched {
     fn lost(&self, after: Duration, small_packets_pass: bool) -> Fault {
         let proxy = self.proxy.clone();
         let progress = self.vitals.now().unwrap_or_default();
-        if progress.repeats_full_packet() && small_packets_pass {
+        if small_packets_pass {
             return Fault::PathMtu { target: proxy };
         }
         let acknowledged = progress.delivered && progress.is_acknowledging();
@@ -94,11 +95,14 @@ impl Watched {
         }
     }
 
-    /// Whether small packets reach the proxy while a full one does not, if there is a doubt.
+    /// Whether small packets go both ways where it looks as if full ones did not: one of ours is
+    /// sent again and again, or the proxy's kernel takes what we send, and nothing comes back.
     async fn small_packets_pass(&self) -> bool {
         sleep(DOUBT).await;
         let progress = self.vitals.now().unwrap_or_default();
-        progress.repeats_full_packet() && tcp::small_packets_pass(self.address, ANSWER).await
+        let doubt =
+            progress.repeats_full_packet() || progress.delivered && progress.is_acknowledging();
+        doubt && tcp::small_packets_pass(self.address, ANSWER).await
     }
 }
 

@@ -100,6 +100,6 @@ impl Progress {
     }
 }
 
-/// A peer whose last acknowledgement is younger than this is reached by small packets: keepalives
-/// go out every 5 s.
-const STILL_THERE: Duration = Duration::from_secs(8);
+/// A peer whose last acknowledgement is younger than this has acknowledged the last keepalive, when
+/// a silence of 13 s ends: one goes out after 5 s.
+const STILL_THERE: Duration = Duration::from_secs(12);
