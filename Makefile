@@ -7,6 +7,9 @@
 #   make bench-recovery
 #                seconds to recovery beside autossh and ssh -R, to docs/bench/recovery.md
 #                (5 rounds, half an hour; ROUNDS=1 for a look, FAULTS="restart ghost" for some)
+#   make bench-networks
+#                slow, lossy and far networks beside ssh -R, to docs/bench/networks.md
+#                (three quarters of an hour; QUICK=1 for a look)
 #   make fuzz    a minute for each parser of what others wrote: executions and findings
 #                (SECONDS_EACH=600 for longer)
 #   make check   what must be clean before a commit
@@ -31,7 +34,7 @@ TESTED := --workspace --exclude vmagent-fuzz
 
 step := tests/step
 
-.PHONY: demo test ready programs base device bench bench-recovery fuzz check lint setup deb image
+.PHONY: demo test ready programs base device bench bench-recovery bench-networks fuzz check lint setup deb image
 
 demo: ready
 	@target/debug/demo
@@ -67,6 +70,9 @@ bench: image device
 bench-recovery: deb programs
 	@$(step) bench-setup "installing the peers of the bench" tests/bench/setup autossh nftables
 	@target/debug/bench-recovery
+
+bench-networks: deb
+	@cargo run --quiet --locked -p vmagent-tests --bin bench-networks
 
 fuzz:
 	@tests/fuzz/run

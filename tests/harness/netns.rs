@@ -262,7 +262,7 @@ fn enter_fresh() -> Result<()> {
 
 /// The same command, which the kernel kills when the thread that started it
 /// ends.
-fn mortal(command: &Command) -> Command {
+pub(crate) fn mortal(command: &Command) -> Command {
     let mut wrapped = Command::new("setpriv");
     wrapped.args(["--pdeathsig", "KILL", "--"]);
     inherit(&mut wrapped, command);

@@ -231,11 +231,18 @@ impl Scene {
 }
 
 /// One of a document's proxies.
-fn proxy_entry(host: &str, port: u16, host_key: &str) -> String {
+pub(crate) fn proxy_entry(host: &str, port: u16, host_key: &str) -> String {
     format!("- {{host: {host}, port: {port}, user: {TUNNEL_USER}, host_keys: ['{host_key}']}}")
 }
 
-fn document(proxies: &[String], bind: &str, port: u16, key: &Key, more: &str) -> Result<String> {
+/// The document that names these proxies.
+pub(crate) fn document(
+    proxies: &[String],
+    bind: &str,
+    port: u16,
+    key: &Key,
+    more: &str,
+) -> Result<String> {
     let proxies = proxies.join("\n      ");
     let private = key.private()?.replace('\n', "\n      ");
     Ok(format!(

@@ -42,7 +42,7 @@ impl<'a> Watch<'a> {
         &mut self,
         what: &str,
         limit: Duration,
-        condition: impl Fn(&Value) -> bool,
+        mut condition: impl FnMut(&Value) -> bool,
     ) -> Result<Value> {
         let deadline = Instant::now() + limit;
         loop {
@@ -81,7 +81,7 @@ impl<'a> Watch<'a> {
 }
 
 /// Each part's state, and its fault if it has one: what a failure begins with.
-pub(crate) fn in_short(status: &Value) -> String {
+pub fn in_short(status: &Value) -> String {
     let part = |(name, part): (&String, &Value)| {
         let state = part["state"].as_str()?;
         let fault = &part["fault"];
