@@ -323,7 +323,7 @@ fn an_sshd_that_is_none_is_shown_as_what_it_is_and_its_callers_are_told() {
         (
             "127.0.0.1:2004",
             "sshd-silent",
-            "takes the connection and says nothing for 5 s",
+            "has taken the connection and said nothing for 6 s",
             "systemctl status ssh",
         ),
         (

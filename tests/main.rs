@@ -37,6 +37,7 @@ mod logins;
 mod nat_verdict;
 mod networks;
 mod news;
+mod origins;
 mod outlive;
 mod packages;
 mod path_changes;

@@ -67,7 +67,7 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
     let stop = CancellationToken::new();
     let signals = Signals::new()?;
     let board = Board::new(&config.sshd.to_string());
-    let dialer = Dialer::default();
+    let dialer = Dialer::new(config.sshd);
     let mut monitor = Monitor::default();
     let mut tasks = JoinSet::new();
     let kmsg = inherited

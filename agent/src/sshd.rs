@@ -1,16 +1,19 @@
 //! Watches the local sshd: dials it as anybody would, and reads how it introduces itself.
 //!
-//! Both ways in lead to it, so neither is called ready before its banner has been read. The
-//! check has a source address of its own ([`Origin::Check`](crate::origin::Origin::Check)): it costs nobody else a penalty.
+//! Both ways in lead to sshd, so neither is called ready before its banner has been read. The
+//! check has a source address of its own, [`Origin::Check`](crate::origin::Origin::Check): it costs
+//! nobody else a penalty.
 //!
-//! A check costs sshd a process and a line in its log, so there is never more than one, and none
-//! without a reason: at the start, after one that failed, and when somebody was not answered. One
-//! that is connected waits as long as sshd itself would, since a second one would only make a slow
-//! sshd slower. In between, the kernel's list of listening sockets is looked at each minute.
+//! A check costs sshd a process and a line in its log, so there is never more than one at a time,
+//! and none without a reason: the start, a failed check, or a connection that sshd did not answer.
+//! A check stays on its connection for as long as sshd would: a second one would make a slow sshd
+//! slower. In between, the kernel is asked each minute whether the socket still listens, which
+//! sshd does not notice; and a user's connection that gets past the banners counts as a check.
 
 mod banner;
 mod fault;
 mod listening;
+mod timing;
 mod watcher;
 
 use std::net::SocketAddr;
@@ -27,36 +30,59 @@ use crate::status::model;
 
 pub use banner::{Introduction, introduction};
 pub use fault::{CheckError, Reason};
-use watcher::Timing;
-pub use watcher::{SILENT, Watcher};
+use timing::{SILENT, Timing};
+pub use watcher::Watcher;
 
-/// How long a probe of the tunnel waits for the first check to end.
+/// How long a probe of the tunnel waits for a check to end.
 const FIRST: Duration = Duration::from_secs(5);
+
+/// A connection without a word for so long is a reason for a check. A shorter silence is of a slow
+/// sshd, which one more connection would make slower.
+pub const UNANSWERED: Duration = Duration::from_secs(15);
+
+/// No version line is longer, in bytes (RFC 4253, 4.2). A client that has sent more has read
+/// sshd's, and begun the key exchange.
+const VERSION_LINE: u64 = 255;
 
 /// What the last checks came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// The first check has not come back.
     Unknown,
-    /// This banner has been read.
-    Ready(String),
+    /// It answers.
+    Ready {
+        /// Its banner.
+        banner: String,
+        /// Whether the kernel says that its socket listens; where the kernel can't say, false.
+        listed: bool,
+    },
     /// It does not answer as an sshd.
     Down(model::Fault),
 }
 
 impl State {
-    /// Whether its banner has been read.
+    /// Whether it answers.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        matches!(self, Self::Ready(_))
+        matches!(self, Self::Ready { .. })
     }
 }
 
 /// What the other parts hold of the watch over sshd.
 #[derive(Debug, Clone)]
 pub struct Sshd {
+    address: SocketAddr,
     state: watch::Receiver<State>,
-    suspect: Arc<Notify>,
+    signals: Arc<Signals>,
+}
+
+/// What the other parts tell the watch over sshd.
+#[derive(Debug, Default)]
+struct Signals {
+    /// A connection was not answered.
+    suspect: Notify,
+    /// A connection got past the banners.
+    proof: Notify,
 }
 
 impl Sshd {
@@ -87,21 +113,38 @@ impl Sshd {
         }
     }
 
-    /// Says that it did not answer somebody, or answers again, so that it is checked soon.
+    /// Says that sshd did not answer a connection: a reason for a check.
     pub fn suspect(&self) {
-        self.suspect.notify_one();
+        self.signals.suspect.notify_one();
     }
 
-    /// Its banner, as far as is known now. It makes no check; the first one is waited for.
+    /// Says what a new connection has moved in its first seconds, in bytes each way. Nothing from
+    /// sshd is a reason for a check, and a key exchange that has begun makes one needless. Banners
+    /// alone are neither: sshd also turns clients away in words.
+    pub fn moved(&self, inward: u64, outward: u64) {
+        if outward == 0 {
+            self.suspect();
+        } else if inward > VERSION_LINE && outward > VERSION_LINE {
+            self.signals.proof.notify_one();
+        }
+    }
+
+    /// Its banner, for a probe of the tunnel. A check that is needed now is waited for.
     ///
     /// # Errors
     /// Why there is none.
     pub async fn banner(&mut self) -> Result<String, String> {
-        if self.state() == State::Unknown {
+        let check = match *self.state.borrow_and_update() {
+            State::Unknown => true,
+            State::Ready { listed, .. } => listed && !listening::look(self.address),
+            State::Down(_) => false,
+        };
+        if check {
+            self.suspect();
             let _ = timeout(FIRST, self.changed()).await;
         }
         match self.state() {
-            State::Ready(banner) => Ok(banner),
+            State::Ready { banner, .. } => Ok(banner),
             State::Down(fault) => Err(fault.message),
             State::Unknown => Err("it has not answered yet".to_owned()),
         }
@@ -112,17 +155,18 @@ impl Sshd {
 #[must_use]
 pub fn watch(address: SocketAddr, dialer: Dialer, slice: Slice<model::Sshd>) -> (Watcher, Sshd) {
     let (sender, receiver) = watch::channel(State::Unknown);
-    let suspect = Arc::new(Notify::new());
+    let signals = Arc::new(Signals::default());
     let sshd = Sshd {
+        address,
         state: receiver,
-        suspect: Arc::clone(&suspect),
+        signals: Arc::clone(&signals),
     };
     let watcher = Watcher {
         address,
         dialer,
         slice,
         state: sender,
-        suspect,
+        signals,
         timing: Timing::DEFAULT,
     };
     (watcher, sshd)
@@ -136,7 +180,7 @@ pub async fn read_banner(
     stream: &mut (impl AsyncRead + Unpin),
     within: Duration,
 ) -> Result<String, Reason> {
-    let began = Instant::now();
+    let end = Instant::now() + within;
     let mut received = Vec::new();
     loop {
         match introduction(&received) {
@@ -145,17 +189,16 @@ pub async fn read_banner(
             Introduction::Incomplete => {}
         }
         // A server that has begun to speak has time for the rest; a slow one is silent.
-        let limit = if received.is_empty() {
-            within
+        let deadline = if received.is_empty() {
+            end
         } else {
-            within.min(SILENT)
+            end.min(Instant::now() + SILENT)
         };
-        let deadline = began + limit;
         // A reset is a close as well: sshd does either to those it turns away.
         match timeout_at(deadline, stream.read_buf(&mut received)).await {
             Ok(Ok(1..)) => {}
             Ok(Ok(0) | Err(_)) => return Err(Reason::NoBanner(banner::excerpt(&received))),
-            Err(_) if received.is_empty() => return Err(Reason::Silent),
+            Err(_) if received.is_empty() => return Err(Reason::Silent(within)),
             Err(_) => return Err(Reason::NotSsh(banner::excerpt(&received))),
         }
     }

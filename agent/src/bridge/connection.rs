@@ -23,8 +23,8 @@ use crate::admission::Place;
 use crate::host;
 use crate::origin::Origin;
 use crate::relay::dial::Dialer;
-use crate::relay::sockets::{End, Moved, Progress, Socket, Undelivered, pump};
-use crate::sshd::{SILENT, Sshd};
+use crate::relay::sockets::{End, Progress, Socket, Undelivered, pump};
+use crate::sshd::{Sshd, UNANSWERED};
 use crate::status::board::Slice;
 use crate::status::model::{Bridge, OriginCount, RefusalReason};
 
@@ -148,7 +148,10 @@ pub(super) async fn resume(
             undelivered,
             ..Progress::default()
         };
-        context.relay(client, service, progress, Some(slot)).await;
+        // What it moves is no news of sshd: its banner was read long ago.
+        context
+            .relay(client, service, progress, Some(slot), None)
+            .await;
         Ok(())
     }
     .instrument(span)
@@ -265,14 +268,9 @@ impl Context {
             OriginCount::add(&mut bridge.origins, origin.to_string(), seen_as);
         });
         let slot = self.store.as_ref().and_then(Store::slot);
-        self.relay(client, service, Progress::default(), slot).await;
-    }
-
-    /// A connection on which sshd has not said a word is a reason to check it.
-    fn suspect_silence(&self, moved: &Moved) {
-        if moved.outward() == 0 {
-            self.sshd.suspect();
-        }
+        let watch = Some(&self.sshd);
+        self.relay(client, service, Progress::default(), slot, watch)
+            .await;
     }
 
     async fn relay(
@@ -281,12 +279,18 @@ impl Context {
         service: Socket,
         mut progress: Progress,
         slot: Option<Slot>,
+        watch: Option<&Sshd>,
     ) {
         let began = Instant::now();
         let sockets = [client.as_fd(), service.as_fd()];
         let moved = Arc::clone(&progress.moved);
         let unmarked = AtomicU8::new(0);
         let mark = slot.as_ref().map_or(&unmarked, Slot::mark);
+        let report = || {
+            if let Some(sshd) = watch {
+                sshd.moved(moved.inward(), moved.outward());
+            }
+        };
         let keep = async {
             // In a box: it is soon over, and would be carried along to the end.
             Box::pin(sleep(LASTING)).await;
@@ -294,9 +298,9 @@ impl Context {
                 slot.keep(&sockets);
             }
             if moved.outward() == 0 {
-                Box::pin(sleep(SILENT)).await;
-                self.suspect_silence(&moved);
+                Box::pin(sleep(UNANSWERED)).await;
             }
+            report();
             pending::<Infallible>().await
         };
         // Not run_until_cancelled: it would carry the pump twice.
@@ -319,7 +323,9 @@ impl Context {
                 "the agent stops".to_owned()
             }
         };
-        self.suspect_silence(&progress.moved);
+        if moved.outward() == 0 || began.elapsed() < LASTING {
+            report();
+        }
         info!(
             end,
             bytes_in = progress.moved.inward(),

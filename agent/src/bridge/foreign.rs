@@ -63,7 +63,7 @@ pub(super) async fn prove(listen: &Listen) -> Proof {
         Err(Reason::NotSsh(said)) => {
             Proof::Failed(format!("it is no SSH server: it says \"{said}\""))
         }
-        Err(Reason::Silent) => Proof::Failed("it says nothing".to_owned()),
+        Err(Reason::Silent(_)) => Proof::Failed("it says nothing".to_owned()),
         Err(Reason::NoBanner(_) | Reason::Down(_)) => {
             Proof::Failed("it closes the connection before any SSH banner".to_owned())
         }

@@ -33,7 +33,7 @@ impl Bridge {
                 ..
             } => self.wait_for(&Fault::NoDevice),
             Stand::Holding { .. } => self.change(|_| match self.sshd.state() {
-                State::Ready(_) => (BridgeState::Ready, self.remark.clone()),
+                State::Ready { .. } => (BridgeState::Ready, self.remark.clone()),
                 State::Unknown => (BridgeState::Waiting, None),
                 State::Down(fault) => (BridgeState::Waiting, Some(fault)),
             }),

@@ -21,14 +21,26 @@ const DEADLINE: Duration = Duration::from_secs(8);
 #[derive(Debug, Clone, Default)]
 pub struct Dialer {
     origins: OriginMap,
+    sshd: Option<SocketAddr>,
 }
 
 impl Dialer {
-    /// The address from which `origin` reaches `service`, where it can have one of its own: that
-    /// is on IPv4 in this guest. IPv6 has one loopback address only.
+    /// A dialer for a guest whose sshd is expected at `sshd`.
+    #[must_use]
+    pub fn new(sshd: SocketAddr) -> Self {
+        Self {
+            origins: OriginMap::default(),
+            sshd: Some(sshd),
+        }
+    }
+
+    /// The address from which `origin` reaches `service`, where it can have one of its own: on
+    /// 127.0.0.0/8, and on another IPv4 address of this guest where sshd listens. Another service
+    /// there may go by the guest's own address. IPv6 has one loopback address only.
     fn source(&self, service: SocketAddr, origin: &Origin) -> Option<IpAddr> {
         let own = match service.ip() {
-            address @ IpAddr::V4(_) => address.is_loopback() || host::has_address(address),
+            IpAddr::V4(address) if address.is_loopback() => true,
+            address @ IpAddr::V4(_) => self.sshd == Some(service) && host::has_address(address),
             IpAddr::V6(_) => false,
         };
         own.then(|| IpAddr::V4(self.origins.source(origin)))

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::explain::Explain;
 
@@ -18,34 +19,43 @@ pub struct CheckError {
 pub enum Reason {
     /// Nobody listens, or the address can't be reached.
     Down(io::Error),
-    /// Connected, and nothing more for so long that people should know.
-    Silent,
+    /// Connected, and not a word for this time.
+    Silent(Duration),
     /// Connected, and closed again after these words, if any.
     NoBanner(String),
     /// It speaks, but not SSH; these are its first words.
     NotSsh(String),
 }
 
+/// What a person can do about an sshd that does not speak.
+const SILENT: &str = "sshd may be slow, stopped or starved, or wait for a name server (UseDNS, \
+    TCP wrappers): see systemctl status ssh, and whether the machine is out of memory or \
+    processes. The check stays on its one connection, and adds nothing to sshd's work.";
+
 impl CheckError {
-    /// Whether nobody listens, so that a dial reaches no program.
+    /// Whether the connection was not established, so that the dial has reached no program.
     pub(super) fn is_absence(&self) -> bool {
         matches!(&self.reason, Reason::Down(_))
     }
 
-    /// Whether an sshd that has answered before may be as well as ever, in spite of this.
-    ///
-    /// It turns a source away before the banner when it has too many strangers waiting
-    /// (`MaxStartups`) or a score to settle with it (`PerSourcePenalties`): with words it is
-    /// alive whatever happens, without any it gets one more chance.
-    pub(super) fn may_pass(&self, doubts: u32) -> bool {
-        match &self.reason {
-            Reason::NoBanner(said) => {
-                doubts == 0
-                    || said.starts_with("Not allowed at this time")
-                    || said.starts_with("Exceeded MaxStartups")
-            }
-            Reason::Down(_) | Reason::Silent | Reason::NotSsh(_) => false,
-        }
+    /// Whether sshd has closed the connection without a word. `MaxStartups` and
+    /// `PerSourcePenalties` make a healthy sshd do so, before OpenSSH 9.8 always.
+    pub(super) fn is_close(&self) -> bool {
+        matches!(&self.reason, Reason::NoBanner(said) if said.is_empty())
+    }
+
+    /// Whether sshd has closed the connection with the message of `MaxStartups` or
+    /// `PerSourcePenalties`: only a running sshd says that.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(&self.reason, Reason::NoBanner(said) if
+            said.starts_with("Not allowed at this time")
+                || said.starts_with("Exceeded MaxStartups"))
+    }
+
+    /// Whether the kernel has no room for the connection: the queue of the listening socket is
+    /// full, since sshd does not accept.
+    fn is_queue_full(&self) -> bool {
+        matches!(&self.reason, Reason::Down(error) if error.kind() == io::ErrorKind::TimedOut)
     }
 }
 
@@ -56,11 +66,14 @@ impl fmt::Display for CheckError {
             Reason::Down(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 write!(f, "nobody listens on {address}: connection refused")
             }
+            Reason::Down(_) if self.is_queue_full() => {
+                write!(f, "{address} does not accept the connection: it times out")
+            }
             Reason::Down(error) => write!(f, "can't connect to {address}: {error}"),
-            Reason::Silent => write!(
+            Reason::Silent(time) => write!(
                 f,
-                "{address} takes the connection and says nothing for {} s",
-                super::watcher::SILENT.as_secs()
+                "{address} has taken the connection and said nothing for {} s; still waiting",
+                time.as_secs()
             ),
             Reason::NoBanner(said) if said.is_empty() => {
                 write!(f, "{address} closes the connection before its SSH banner")
@@ -80,7 +93,7 @@ impl std::error::Error for CheckError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.reason {
             Reason::Down(error) => Some(error),
-            Reason::Silent | Reason::NoBanner(_) | Reason::NotSsh(_) => None,
+            Reason::Silent(_) | Reason::NoBanner(_) | Reason::NotSsh(_) => None,
         }
     }
 }
@@ -88,8 +101,9 @@ impl std::error::Error for CheckError {
 impl Explain for CheckError {
     fn code(&self) -> &'static str {
         match &self.reason {
+            Reason::Down(_) if self.is_queue_full() => "sshd-silent",
             Reason::Down(_) => "sshd-down",
-            Reason::Silent => "sshd-silent",
+            Reason::Silent(_) => "sshd-silent",
             Reason::NoBanner(_) => "sshd-no-banner",
             Reason::NotSsh(_) => "not-ssh",
         }
@@ -97,19 +111,16 @@ impl Explain for CheckError {
 
     fn advice(&self) -> String {
         match &self.reason {
+            Reason::Down(_) if self.is_queue_full() => SILENT,
             Reason::Down(_) => {
                 "Start it: systemctl start ssh (or sshd); see systemctl status ssh. If it listens \
                  elsewhere, set [bridge] sshd in /etc/vmagent/config.toml."
             }
-            Reason::Silent => {
-                "sshd may be slow, stopped or starved, or wait for a name server (UseDNS): see \
-                 systemctl status ssh, and whether the machine is out of memory or processes. The \
-                 connection is kept, so as not to add to its work."
-            }
+            Reason::Silent(_) => SILENT,
             Reason::NoBanner(_) => {
                 "See journalctl -u ssh. Without any host key sshd can't start: ssh-keygen -A \
-                 makes them. MaxStartups, PerSourcePenalties, or /etc/hosts.allow and hosts.deny may \
-                 also turn clients away."
+                 makes them. MaxStartups or PerSourcePenalties may also turn clients away, and so \
+                 may /etc/hosts.allow and /etc/hosts.deny, after 5 s: allow 127.0.0.0/8 there."
             }
             Reason::NotSsh(_) => {
                 "Another program has sshd's port: ss -ltnp shows it. Set [bridge] sshd in \

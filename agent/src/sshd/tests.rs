@@ -1,77 +1,14 @@
-use proptest::prelude::*;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::watcher::{Absence, PATIENCE};
+use super::timing::PATIENCE;
+use super::watcher::takes_silence;
 use super::*;
 use crate::status::board::Board;
 use crate::status::model::SshdState;
-
-fn banner(text: &str) -> Introduction {
-    Introduction::Banner(text.to_owned())
-}
-
-#[test]
-fn the_banner_is_found_behind_other_lines_and_with_either_line_end() {
-    for (received, expected) in [
-        (
-            "SSH-2.0-OpenSSH_10.0p2 Debian-7\r\n",
-            banner("SSH-2.0-OpenSSH_10.0p2 Debian-7"),
-        ),
-        ("SSH-2.0-x\nrest", banner("SSH-2.0-x")),
-        ("hello\r\nthere\nSSH-2.0-x\r\n", banner("SSH-2.0-x")),
-        ("SSH-2.0-\x1b[31mred\r\n", banner("SSH-2.0-\\u{1b}[31mred")),
-        ("SSH-2.0-x", Introduction::Incomplete),
-        ("", Introduction::Incomplete),
-    ] {
-        assert_eq!(introduction(received.as_bytes()), expected, "{received:?}");
-    }
-}
-
-#[test]
-fn what_never_becomes_a_banner_is_given_up() {
-    let endless = vec![b'x'; 255];
-    let expected = Introduction::NotSsh(format!("{}..", "x".repeat(60)));
-    assert_eq!(introduction(&endless), expected);
-    assert_eq!(introduction(&endless[..254]), Introduction::Incomplete);
-    let chatty = "HTTP/1.1 400\r\n".repeat(20);
-    let expected = Introduction::NotSsh("HTTP/1.1 400".to_owned());
-    assert_eq!(introduction(chatty.as_bytes()), expected);
-}
-
-proptest! {
-    #[test]
-    fn more_bytes_never_change_a_verdict(bytes: Vec<u8>, more: Vec<u8>) {
-        let before = introduction(&bytes);
-        if before != Introduction::Incomplete {
-            let after = introduction(&[bytes, more].concat());
-            if matches!(before, Introduction::Banner(_)) {
-                prop_assert_eq!(before, after);
-            } else {
-                prop_assert!(matches!(after, Introduction::NotSsh(_)));
-            }
-        }
-    }
-
-    #[test]
-    fn it_is_decided_within_a_bounded_number_of_bytes(line in "[^\n]{0,254}", lines in 0..30_usize) {
-        let mut text = format!("{line}\n").repeat(lines).into_bytes();
-        text.extend([b'x'; 256]);
-        prop_assert_ne!(introduction(&text), Introduction::Incomplete);
-    }
-
-    #[test]
-    fn what_is_shown_has_no_control_characters(bytes: Vec<u8>) {
-        prop_assert!(!excerpt_of(&bytes).contains(char::is_control));
-    }
-}
-
-fn excerpt_of(bytes: &[u8]) -> String {
-    banner::excerpt(bytes)
-}
 
 /// A server that gives its clients these answers in turn, the last one again and again.
 async fn server(answers: &'static [&'static str]) -> SocketAddr {
@@ -165,7 +102,7 @@ async fn each_fault_has_its_code() {
 async fn a_server_that_waits_is_silent_or_of_another_kind() {
     let (mut near, mut far) = tokio::io::duplex(64);
     let reason = read_banner(&mut near, PATIENCE).await.unwrap_err();
-    assert!(matches!(reason, Reason::Silent));
+    assert!(matches!(reason, Reason::Silent(_)));
     far.write_all(b"220 mail.example.org ESMTP\r\n")
         .await
         .unwrap();
@@ -173,16 +110,25 @@ async fn a_server_that_waits_is_silent_or_of_another_kind() {
     assert!(matches!(reason, Reason::NotSsh(said) if said.starts_with("220 mail")));
 }
 
-#[tokio::test]
-async fn one_penalty_does_not_turn_a_good_sshd_down() {
+#[test]
+fn a_refusal_in_words_and_a_silent_close_are_told_apart() {
     let error = |said: &str| CheckError {
         address: SocketAddr::from(([127, 0, 0, 1], 22)),
         reason: Reason::NoBanner(said.to_owned()),
     };
-    assert!(error("").may_pass(0));
-    assert!(!error("").may_pass(1));
-    assert!(error("Not allowed at this time").may_pass(100));
+    for (said, refusal, close) in [
+        ("", false, true),
+        ("Not allowed at this time", true, false),
+        ("Exceeded MaxStartups", true, false),
+        ("220 mail.example.org", false, false),
+    ] {
+        assert_eq!(error(said).is_refusal(), refusal, "{said}");
+        assert_eq!(error(said).is_close(), close, "{said}");
+    }
+}
 
+#[tokio::test]
+async fn one_silent_close_does_not_turn_a_good_sshd_down() {
     let address = server(&["SSH-2.0-x\r\n", "", "SSH-2.0-y\r\n"]).await;
     let (board, mut sshd) = watched(address);
     sshd.becomes_ready().await;
@@ -223,31 +169,98 @@ async fn a_check_stays_on_its_connection_however_slow_sshd_is() {
     assert_eq!(read.unwrap(), "SSH-2.0-slow");
 }
 
-#[test]
-fn an_absent_sshd_is_looked_for_often_at_first() {
-    let mut absence = Absence::new(Timing::DEFAULT);
-    let pauses: Vec<_> = (0..10).map(|_| absence.pause().as_millis()).collect();
-    assert_eq!(pauses[..5], [100, 200, 400, 750, 750]);
-    absence.timing.hopeful = Duration::ZERO;
-    assert!(
-        (0..10)
-            .map(|_| absence.pause())
-            .any(|pause| pause == Duration::from_secs(5))
-    );
+/// A listener to answer by hand, the watch over it, and what it has answered at first.
+async fn answered() -> (TcpListener, Board, Sshd) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (board, mut sshd) = watched(listener.local_addr().unwrap());
+    answer(&listener, "SSH-2.0-x\r\n").await;
+    sshd.becomes_ready().await;
+    (listener, board, sshd)
+}
+
+async fn answer(listener: &TcpListener, text: &str) {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+}
+
+/// No check comes for long enough that any which is due would have come.
+async fn nobody_comes(listener: &TcpListener) {
+    let come = timeout(Duration::from_millis(300), listener.accept()).await;
+    assert!(come.is_err(), "a check without a reason");
 }
 
 #[tokio::test]
-async fn a_suspicion_is_looked_into_and_a_quiet_hour_is_not_disturbed() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (_board, mut sshd) = watched(listener.local_addr().unwrap());
-    let greet = async || {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        stream.write_all(b"SSH-2.0-x\r\n").await.unwrap();
-    };
-    greet().await;
-    sshd.becomes_ready().await;
-    let quiet = timeout(Duration::from_millis(100), listener.accept());
-    assert!(quiet.await.is_err(), "a check without a reason");
+async fn a_check_needs_a_reason() {
+    let (listener, _board, sshd) = answered().await;
+    nobody_comes(&listener).await;
+    sshd.moved(0, 0);
+    answer(&listener, "SSH-2.0-x\r\n").await;
+    // Banners alone, and a key exchange, are none.
+    sshd.moved(40, 40);
+    sshd.moved(1500, 1100);
+    nobody_comes(&listener).await;
+}
+
+#[tokio::test]
+async fn sshd_that_turns_the_check_away_in_words_is_well_and_is_left_alone() {
+    let (listener, board, sshd) = answered().await;
     sshd.suspect();
-    greet().await;
+    answer(&listener, "Exceeded MaxStartups\r\n").await;
+    nobody_comes(&listener).await;
+    assert!(sshd.state().is_ready());
+    assert_eq!(board.sshd().get().fault, None);
+}
+
+/// The check may be banned where users are not.
+#[tokio::test]
+async fn a_user_who_gets_through_proves_sshd() {
+    let (board, mut sshd) = watched(server(&[""]).await);
+    sshd.changed().await;
+    assert!(matches!(sshd.state(), State::Down(_)));
+    sshd.moved(40, 300);
+    assert!(matches!(sshd.state(), State::Down(_)), "a page of HTTP");
+    sshd.moved(1500, 1100);
+    sshd.becomes_ready().await;
+    assert_eq!(board.sshd().get().state, SshdState::Ready);
+    assert_eq!(board.sshd().get().fault, None);
+}
+
+#[tokio::test]
+async fn a_user_who_gets_through_ends_a_suspicion() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let board = Board::new("");
+    let address = listener.local_addr().unwrap();
+    let (mut watcher, mut sshd) = watch(address, Dialer::default(), board.sshd());
+    watcher.timing.suspicion.0 = Duration::from_millis(200);
+    tokio::spawn(watcher.run(CancellationToken::new()));
+    answer(&listener, "SSH-2.0-x\r\n").await;
+    sshd.becomes_ready().await;
+    sshd.suspect();
+    tokio::task::yield_now().await;
+    sshd.moved(1500, 1100);
+    nobody_comes(&listener).await;
+}
+
+/// The kernel tells that sshd is gone, before a user does.
+#[tokio::test]
+async fn a_probe_of_the_tunnel_hears_at_once_that_sshd_is_gone() {
+    let (listener, _board, mut sshd) = answered().await;
+    assert_eq!(sshd.banner().await.as_deref(), Ok("SSH-2.0-x"));
+    nobody_comes(&listener).await;
+    drop(listener);
+    let why = sshd.banner().await.unwrap_err();
+    assert!(why.contains("connection refused"), "{why}");
+}
+
+#[test]
+fn only_a_server_that_takes_it_well_is_left_without_a_word() {
+    for (banner, silently) in [
+        ("SSH-2.0-OpenSSH_10.0p2 Debian-7", true),
+        ("SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u7", false),
+        ("SSH-2.0-dropbear_2022.83", false),
+        ("SSH-2.0-OpenSSH_", false),
+        ("", false),
+    ] {
+        assert_eq!(takes_silence(banner), silently, "{banner}");
+    }
 }

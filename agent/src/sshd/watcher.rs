@@ -6,61 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, watch};
-use tokio::task::spawn_blocking;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::fault::{CheckError, Reason};
-use super::{State, listening, read_banner};
+use super::timing::{Absence, DOUBT, PATIENCE, SILENT, Timing};
+use super::{Signals, State, listening, read_banner};
 use crate::origin::Origin;
 use crate::relay::dial::Dialer;
 use crate::status::board::Slice;
 use crate::status::model::{self, SshdState};
-
-/// After this time without a word, the status says so. TCP wrappers hold a connection for 5 s
-/// before they close it, which is another fault.
-pub const SILENT: Duration = Duration::from_secs(6);
-
-/// When a check is given up: sshd ends a connection after its `LoginGraceTime` of 120 s by default
-/// (sshd_config(5)).
-pub(super) const PATIENCE: Duration = Duration::from_secs(130);
-
-/// When to look.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Timing {
-    /// While nobody listens, which costs sshd nothing: the first pause, the longest, and the
-    /// longest after [`Timing::hopeful`].
-    pub(super) absent: (Duration, Duration, Duration),
-    /// For how long an sshd that is not there is expected any moment.
-    pub(super) hopeful: Duration,
-    /// After an sshd that took the connection and did not introduce itself: the first pause, and
-    /// the longest.
-    pub(super) wrong: (Duration, Duration),
-    /// After an answer that may be a passing mood of sshd.
-    pub(super) doubtful: Duration,
-    /// Between two looks at who listens, while all is well.
-    pub(super) steady: Duration,
-    /// Between a check that found all well and the next one for a suspicion: at first, and the
-    /// longest.
-    pub(super) suspicion: (Duration, Duration),
-}
-
-impl Timing {
-    pub(super) const DEFAULT: Self = Self {
-        absent: (
-            Duration::from_millis(100),
-            Duration::from_millis(750),
-            Duration::from_secs(5),
-        ),
-        hopeful: Duration::from_secs(600),
-        wrong: (Duration::from_secs(1), Duration::from_secs(30)),
-        doubtful: Duration::from_secs(5),
-        steady: Duration::from_secs(60),
-        suspicion: (Duration::from_secs(1), Duration::from_secs(60)),
-    };
-}
 
 /// Looks at sshd now and then, and publishes what it sees.
 #[derive(Debug)]
@@ -69,8 +26,19 @@ pub struct Watcher {
     pub(super) dialer: Dialer,
     pub(super) slice: Slice<model::Sshd>,
     pub(super) state: watch::Sender<State>,
-    pub(super) suspect: Arc<Notify>,
+    pub(super) signals: Arc<Signals>,
     pub(super) timing: Timing,
+}
+
+/// What ended a wait.
+#[derive(Debug, PartialEq, Eq)]
+enum Woken {
+    /// Its time is over.
+    Due,
+    /// A connection was not answered.
+    Suspicion,
+    /// A user's connection got past the banners.
+    Proof,
 }
 
 impl Watcher {
@@ -81,45 +49,49 @@ impl Watcher {
 
     async fn watch(self) {
         let timing = self.timing;
-        let mut doubts: u32 = 0;
+        let mut doubted = false;
         let mut wrong = timing.wrong.0;
         let mut suspicion = timing.suspicion.0;
-        let mut absent = None;
+        let mut absence = Absence::new(timing);
         loop {
             let was_ready = self.state.borrow().is_ready();
-            match self.check().await {
-                Ok(()) => {
-                    // A suspicion that comes to nothing makes the next one wait longer.
-                    suspicion = if was_ready && doubts == 0 {
-                        (suspicion * 2).min(timing.suspicion.1)
-                    } else {
-                        timing.suspicion.0
-                    };
-                    doubts = 0;
-                    wrong = timing.wrong.0;
-                    self.rest(suspicion).await;
+            let woken = match self.check().await {
+                Ok(()) => Woken::Proof,
+                // Only a running sshd says why it turns a client away.
+                Err(error) if was_ready && error.is_refusal() => Woken::Proof,
+                Err(error) if was_ready && error.is_close() && !doubted => {
+                    debug!(%error, "sshd closed a check; asking again");
+                    doubted = true;
+                    self.pause(timing.doubtful).await
                 }
-                Err(error) if was_ready && error.may_pass(doubts) => {
-                    debug!(%error, "sshd turned a check away; asking again");
-                    doubts += 1;
-                    sleep(timing.doubtful).await;
+                Err(error) if error.is_absence() => {
+                    self.down(&error);
+                    match self.pause_or_suspicion(absence.pause()).await {
+                        Woken::Suspicion => self.pause(timing.absent.0).await,
+                        woken @ (Woken::Due | Woken::Proof) => woken,
+                    }
                 }
                 Err(error) => {
                     self.down(&error);
-                    if error.is_absence() {
-                        // A connection that the kernel refuses costs sshd nothing.
-                        let absence = absent.get_or_insert_with(|| Absence::new(timing));
-                        tokio::select! {
-                            () = sleep(absence.pause()) => {}
-                            () = self.suspect.notified() => sleep(timing.absent.0).await,
-                        }
-                        continue;
-                    }
-                    sleep(wrong).await;
+                    let pause = wrong;
                     wrong = (wrong * 2).min(timing.wrong.1);
+                    absence = Absence::new(timing);
+                    self.pause(pause).await
                 }
+            };
+            if woken != Woken::Proof {
+                continue;
             }
-            absent = None;
+            // A suspicion that came to nothing makes the next one wait longer.
+            suspicion = if was_ready && !doubted {
+                (suspicion * DOUBT).min(timing.suspicion.1)
+            } else {
+                timing.suspicion.0
+            };
+            doubted = false;
+            wrong = timing.wrong.0;
+            absence = Absence::new(timing);
+            self.rest(suspicion).await;
         }
     }
 
@@ -132,55 +104,113 @@ impl Watcher {
             address: self.address,
             reason,
         };
+        let mut proven = false;
         let read = {
             let mut reading = pin!(read_banner(&mut stream, PATIENCE));
-            tokio::select! {
-                read = &mut reading => read,
-                () = sleep(SILENT) => {
-                    self.down(&error(Reason::Silent));
-                    reading.await
-                }
-            }
-        };
-        let banner = read.map_err(error)?;
-        take_leave(&stream);
-        self.ready(banner, began.elapsed(), apart);
-        Ok(())
-    }
-
-    /// Returns when there is a reason for another check, `pause` after the last one at the
-    /// earliest.
-    async fn rest(&self, pause: Duration) {
-        let checked = Instant::now();
-        loop {
-            tokio::select! {
-                () = self.suspect.notified() => {
-                    sleep_until(checked + pause).await;
-                    return;
-                }
-                () = sleep(self.timing.steady) => {
-                    let address = self.address;
-                    // The list has a line for each connection of this machine.
-                    let seen = spawn_blocking(move || listening::look(address)).await;
-                    if seen.ok().flatten() == Some(false) {
-                        return;
+            let mut silent = SILENT;
+            loop {
+                tokio::select! {
+                    read = &mut reading => break read,
+                    () = self.signals.proof.notified() => {
+                        proven = true;
+                        self.vouched();
+                    }
+                    () = sleep_until(began + silent), if !proven => {
+                        self.down(&error(Reason::Silent(silent)));
+                        silent *= 2;
                     }
                 }
             }
+        };
+        match read {
+            Ok(banner) => {
+                take_leave(&stream, &banner);
+                self.ready(banner, began.elapsed(), apart);
+                Ok(())
+            }
+            Err(_) if proven => Ok(()),
+            Err(reason) => Err(error(reason)),
         }
     }
 
-    fn ready(&self, banner: String, latency: Duration, apart: bool) {
-        let before = self.state.send_replace(State::Ready(banner.clone()));
-        if !before.is_ready() {
-            info!(address = %self.address, banner, "sshd answers");
+    /// Waits for `time`, or until a user has got through.
+    async fn pause(&self, time: Duration) -> Woken {
+        tokio::select! {
+            () = sleep(time) => Woken::Due,
+            () = self.signals.proof.notified() => {
+                self.vouched();
+                Woken::Proof
+            }
         }
+    }
+
+    async fn pause_or_suspicion(&self, time: Duration) -> Woken {
+        tokio::select! {
+            woken = self.pause(time) => woken,
+            () = self.signals.suspect.notified() => Woken::Suspicion,
+        }
+    }
+
+    /// Returns when there is a reason for another check: for a suspicion `pause` after the last one
+    /// at the earliest, and at once where the kernel will refuse it, which sshd does not notice.
+    async fn rest(&self, pause: Duration) {
+        let earliest = Instant::now() + pause;
+        let mut blind = Instant::now() + self.timing.blind;
+        let mut due = None;
+        loop {
+            let left = due.map(|due: Instant| due.saturating_duration_since(Instant::now()));
+            let next = left.unwrap_or(Duration::MAX).min(self.timing.steady);
+            match self.pause_or_suspicion(next).await {
+                Woken::Suspicion => due = Some(earliest),
+                Woken::Proof => {
+                    due = None;
+                    blind = Instant::now() + self.timing.blind;
+                }
+                Woken::Due => {}
+            }
+            let now = Instant::now();
+            let gone = if self.is_listed() {
+                !listening::look(self.address)
+            } else {
+                now >= blind
+            };
+            if gone || due.is_some_and(|due| due <= now) {
+                return;
+            }
+        }
+    }
+
+    fn is_listed(&self) -> bool {
+        matches!(*self.state.borrow(), State::Ready { listed: true, .. })
+    }
+
+    fn ready(&self, banner: String, latency: Duration, apart: bool) {
         self.slice.update(|sshd| {
             sshd.origins_apart = Some(apart);
-            sshd.state = SshdState::Ready;
             sshd.banner = Some(banner);
             // Tenths: it is for people, and an idle guest should not change all the time.
             sshd.latency_ms = Some((latency.as_secs_f64() * 10_000.0).round() / 10.0);
+        });
+        self.vouched();
+    }
+
+    /// sshd answers: a check has read its banner, or a user has got past it.
+    fn vouched(&self) {
+        let banner = self.slice.get().banner.unwrap_or_default();
+        let state = State::Ready {
+            banner: banner.clone(),
+            listed: listening::look(self.address),
+        };
+        self.state.send_if_modified(|before| {
+            if !before.is_ready() {
+                info!(address = %self.address, banner, "sshd answers");
+            }
+            let changed = *before != state;
+            *before = state;
+            changed
+        });
+        self.slice.update(|sshd| {
+            sshd.state = SshdState::Ready;
             sshd.fault = None;
         });
     }
@@ -199,36 +229,6 @@ impl Watcher {
     }
 }
 
-/// The pauses between two dials while nobody listens.
-#[derive(Debug)]
-pub(super) struct Absence {
-    pub(super) timing: Timing,
-    began: Instant,
-    next: Duration,
-}
-
-impl Absence {
-    pub(super) fn new(timing: Timing) -> Self {
-        Self {
-            timing,
-            began: Instant::now(),
-            next: timing.absent.0,
-        }
-    }
-
-    pub(super) fn pause(&mut self) -> Duration {
-        let (_, soon, late) = self.timing.absent;
-        let longest = if self.began.elapsed() < self.timing.hopeful {
-            soon
-        } else {
-            late
-        };
-        let pause = self.next.min(longest);
-        self.next = (pause * 2).min(longest);
-        pause
-    }
-}
-
 async fn connect(address: SocketAddr, dialer: &Dialer) -> Result<TcpStream, CheckError> {
     let reason = |error| CheckError {
         address,
@@ -237,10 +237,22 @@ async fn connect(address: SocketAddr, dialer: &Dialer) -> Result<TcpStream, Chec
     dialer.dial(address, &Origin::Check).await.map_err(reason)
 }
 
-/// A client that says nothing is an error in sshd's log. One that introduces itself and leaves is
-/// one line at INFO; a message of SSH_MSG_DISCONNECT would be two. The send buffer of a new
-/// connection has room for it.
-fn take_leave(stream: &TcpStream) {
-    let farewell = concat!("SSH-2.0-vmagent_", env!("CARGO_PKG_VERSION"), "\r\n");
-    let _ = stream.try_write(farewell.as_bytes());
+/// Leaves with the fewest lines in the log of sshd, by default (`LogLevel INFO`) one.
+///
+/// Before OpenSSH 10, a client that says nothing is an error, and one that sends its version is a
+/// line at INFO. OpenSSH 10 has that line for both, but fail2ban's aggressive mode counts it for
+/// the latter. An `SSH_MSG_DISCONNECT` would be two lines, of which fail2ban counts one.
+fn take_leave(stream: &TcpStream, banner: &str) {
+    if !takes_silence(banner) {
+        let farewell = concat!("SSH-2.0-vmagent_", env!("CARGO_PKG_VERSION"), "\r\n");
+        // The send buffer of a new connection has room for it.
+        let _ = stream.try_write(farewell.as_bytes());
+    }
+}
+
+/// Whether a client that leaves without a word is no error to the server with this banner.
+pub(super) fn takes_silence(banner: &str) -> bool {
+    let version = banner.strip_prefix("SSH-2.0-OpenSSH_");
+    let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    major.is_some_and(|major| major >= 10)
 }

@@ -27,7 +27,7 @@ use crate::relay::outbox::Outbox;
 const AHEAD: usize = 4096;
 
 /// How many bytes the kernel may hold that it has not sent (`TCP_NOTSENT_LOWAT`, tcp(7)).
-const UNSENT: u32 = 64 * 1024;
+const UNSENT: u32 = 32 * 1024;
 
 /// The most that waits for the kernel, in bytes. Relays hold back long before that: it is a
 /// backstop against a proxy that asks without end and reads no answer.

@@ -19,9 +19,9 @@ use super::super::handler::Incoming;
 use super::super::probe::{Desk, Expected, PADDING, ProbeNonce};
 use crate::admission::Place;
 use crate::origin::{Origin, Party};
-use crate::relay::channel::{self, Progress};
+use crate::relay::channel::{self, Moved, Progress};
 use crate::relay::{backlog::Backlog, dial::Dialer, outbox::Outbox};
-use crate::sshd::{SILENT, Sshd};
+use crate::sshd::{Sshd, UNANSWERED};
 use crate::status::board::Slice;
 use crate::status::model::{OriginCount, RefusalReason, Tunnel};
 
@@ -78,7 +78,7 @@ impl Task {
             match self.dialer.dial(self.address, &self.origin).await {
                 Ok(service) => {
                     reply.accept().await;
-                    self.relay(channel, service, None).await;
+                    self.relay(channel, service, None, 0).await;
                 }
                 Err(error) => {
                     self.unanswered(&error);
@@ -120,29 +120,33 @@ impl Task {
                 return Ok(());
             }
         };
+        let mut said = 0;
         if first.is_none() {
-            first = listen(&mut channel, &mut service).await;
+            first = listen(&mut channel, &mut service, &mut said).await;
             if let Some(nonce) = first.as_ref().and_then(|data| expected.find(data)) {
                 drop(service);
                 self.prove(channel, nonce).await;
                 return Ok(());
             }
         }
-        self.relay(channel, service, first).await;
+        self.relay(channel, service, first, said).await;
         Ok(())
     }
 
     fn unanswered(&self, error: &io::Error) {
         warn!(address = %self.address, %error, "the service does not answer");
-        self.suspect();
-    }
-
-    /// sshd did not answer somebody.
-    fn suspect(&self) {
         self.watch.iter().for_each(Sshd::suspect);
     }
 
-    async fn relay(&self, channel: Channel<Msg>, service: TcpStream, first: Option<Bytes>) {
+    /// Relays after `first`, which the channel has said, and `said` bytes of the service, which it
+    /// has been told.
+    async fn relay(
+        &self,
+        channel: Channel<Msg>,
+        service: TcpStream,
+        first: Option<Bytes>,
+        said: u64,
+    ) {
         let seen_as = service
             .local_addr()
             .map_or_else(|_| "this guest".to_owned(), |local| local.ip().to_string());
@@ -164,20 +168,22 @@ impl Task {
             &progress,
             note,
         );
-        // A connection on which sshd has not said a word is a reason to check it.
-        let silence = async {
-            Box::pin(sleep(SILENT)).await;
-            if progress.moved().outward == 0 {
-                self.suspect();
+        let report = |moved: Moved| {
+            if let Some(watch) = &self.watch {
+                watch.moved(moved.inward, said + moved.outward);
             }
+        };
+        let early = async {
+            Box::pin(sleep(UNANSWERED)).await;
+            report(progress.moved());
             pending::<Infallible>().await
         };
         let moved = tokio::select! {
             moved = pumped => moved,
-            never = silence => match never {},
+            never = early => match never {},
         };
-        if moved.outward == 0 {
-            self.suspect();
+        if said + moved.outward == 0 || since.elapsed() < UNANSWERED {
+            report(moved);
         }
         info!(
             inward = moved.inward,
@@ -221,8 +227,13 @@ impl Task {
 }
 
 /// Passes on what the service says, until the channel says something: the first bytes of a probe
-/// that is late are not for the service. None where either of them has ended.
-async fn listen(channel: &mut Channel<Msg>, service: &mut TcpStream) -> Option<Bytes> {
+/// that is late are not for the service. None where either of them has ended. `said` counts the
+/// bytes of the service.
+async fn listen(
+    channel: &mut Channel<Msg>,
+    service: &mut TcpStream,
+    said: &mut u64,
+) -> Option<Bytes> {
     let mut buffer = [0; 1024];
     loop {
         tokio::select! {
@@ -233,8 +244,9 @@ async fn listen(channel: &mut Channel<Msg>, service: &mut TcpStream) -> Option<B
             },
             read = service.read(&mut buffer) => {
                 let length = read.ok().filter(|length| *length > 0)?;
-                let said = buffer.get(..length).unwrap_or_default();
-                channel.data(said).await.ok()?;
+                let words = buffer.get(..length).unwrap_or_default();
+                channel.data(words).await.ok()?;
+                *said += length as u64;
             }
         }
     }

@@ -38,6 +38,10 @@ impl Machine {
                 self.reopens = 0;
                 self.close(now, Next::Reopen)
             }
+            State::Proving {
+                met: Some(Probe::Failed(fault)),
+                ..
+            } if !self.in_use && fault.may_pass_on_another_login() => self.close(now, Next::Reopen),
             State::Proving { .. } | State::Up { .. } => Some(Order::Probe),
             State::Idle | State::Opening { .. } | State::Closing { .. } => None,
         }

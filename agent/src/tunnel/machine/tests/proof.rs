@@ -88,19 +88,21 @@ fn a_forward_that_nobody_uses_is_asked_for_on_another_session_at_growing_distanc
 
 #[test]
 fn a_person_who_mended_the_proxy_need_not_wait_for_that() {
-    let now = Instant::now();
-    let mut machine = machine(1);
-    enter(&mut machine, now, "up");
-    for _ in 0..2 {
-        machine.step(now, Input::Probed(Probe::Failed(unreachable())));
+    for state in ["proving", "up"] {
+        let now = Instant::now();
+        let mut machine = machine(1);
+        enter(&mut machine, now, state);
+        for _ in 0..2 {
+            machine.step(now, Input::Probed(Probe::Failed(unreachable())));
+        }
+        machine.step(now, Input::InUse(true));
+        assert_eq!(machine.step(now, Input::Nudge), Some(Order::Probe));
+        machine.step(now, Input::InUse(false));
+        assert_eq!(machine.step(now, Input::Woken), Some(Order::Probe));
+        assert_eq!(machine.step(now, Input::Nudge), Some(Order::Close));
+        let order = machine.step(now, Input::Ended(Fault::Stopped));
+        assert_eq!(order, Some(Order::Open(0)));
     }
-    machine.step(now, Input::InUse(true));
-    assert_eq!(machine.step(now, Input::Nudge), Some(Order::Probe));
-    machine.step(now, Input::InUse(false));
-    assert_eq!(machine.step(now, Input::Woken), Some(Order::Probe));
-    assert_eq!(machine.step(now, Input::Nudge), Some(Order::Close));
-    let order = machine.step(now, Input::Ended(Fault::Stopped));
-    assert_eq!(order, Some(Order::Open(0)));
 }
 
 #[test]
