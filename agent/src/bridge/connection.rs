@@ -4,32 +4,28 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
-use nix::errno::Errno;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::Limits;
 use super::listener::Arrival;
+use super::reach::Unreached;
 use super::store::{Slot, Store};
 use crate::admission::Place;
-use crate::host;
 use crate::origin::Origin;
 use crate::relay::dial::Dialer;
 use crate::relay::sockets::{End, Progress, Socket, Undelivered, pump};
 use crate::sshd::{Sshd, UNANSWERED};
 use crate::status::board::Slice;
 use crate::status::model::{Bridge, OriginCount, RefusalReason};
-
-/// Between two dials while sshd does not answer: the first pause, doubling to the second.
-const REDIAL: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// How long a connection has lasted when it is worth to be kept: many don't, and each that is
 /// costs the service manager a little work.
@@ -162,81 +158,7 @@ fn pair(client: OwnedFd, service: OwnedFd) -> io::Result<(Socket, Socket)> {
     Ok((Socket::new(client)?, Socket::new(service)?))
 }
 
-/// Why a connection did not get to sshd.
-enum Unreached {
-    /// The agent stops.
-    Stopping,
-    /// It is gone itself.
-    Gone,
-    /// We gave up, for this reason, in these words.
-    Refused(RefusalReason, String),
-}
-
 impl Context {
-    /// Connects to sshd, after `turn`; while that fails, holds the client.
-    async fn reach(
-        &self,
-        origin: &Origin,
-        client: BorrowedFd<'_>,
-        mut sshd: Sshd,
-        turn: Duration,
-    ) -> Result<TcpStream, Unreached> {
-        if !turn.is_zero() {
-            debug!(?turn, "came too fast; waiting for its turn");
-            tokio::select! {
-                () = hung_up(client) => return Err(Unreached::Gone),
-                () = self.stop.cancelled() => return Err(Unreached::Stopping),
-                () = sleep(turn) => {}
-            }
-        }
-        let service = self.service;
-        let error = match self.dial(origin).await? {
-            Ok(stream) => return Ok(stream),
-            Err(error) => error,
-        };
-        sshd.suspect();
-        let refused = |error| {
-            let words = format!("sshd does not answer on {service}: {error}");
-            Unreached::Refused(RefusalReason::SshdDown, words)
-        };
-        // Held connections would keep the descriptors that others need to get through.
-        if is_out_of_descriptors(&error) {
-            let words = format!("can't reach sshd: {error}");
-            return Err(Unreached::Refused(RefusalReason::NoDescriptors, words));
-        }
-        let Ok(_place) = self.places.try_acquire() else {
-            return Err(refused(error));
-        };
-        debug!(%error, "sshd does not answer; holding the connection");
-        let deadline = Instant::now() + self.limits.hold;
-        let gone = hung_up(client);
-        tokio::pin!(gone);
-        let mut pause = REDIAL.0;
-        loop {
-            tokio::select! {
-                () = &mut gone => return Err(Unreached::Gone),
-                () = self.stop.cancelled() => return Err(Unreached::Stopping),
-                () = sleep_until(deadline) => return Err(refused(error)),
-                () = sshd.becomes_ready() => pause = REDIAL.0,
-                () = sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)) => {
-                    pause = (pause * 2).min(REDIAL.1);
-                }
-            }
-            if let Ok(stream) = self.dial(origin).await? {
-                // News for the others: it does.
-                sshd.suspect();
-                return Ok(stream);
-            }
-        }
-    }
-
-    /// Dials sshd once, until the agent stops.
-    async fn dial(&self, origin: &Origin) -> Result<io::Result<TcpStream>, Unreached> {
-        let dialled = self.dialer.dial(self.service, origin);
-        let dialled = self.stop.run_until_cancelled(dialled).await;
-        dialled.ok_or(Unreached::Stopping)
-    }
-
     /// Leaves a connection that waits for sshd to the next agent, or else gives it back.
     fn leave(&self, arrival: Arrival) -> Result<(), Refused> {
         let slot = self.store.as_ref().and_then(Store::slot);
@@ -334,26 +256,4 @@ impl Context {
             "connection closed"
         );
     }
-}
-
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
-}
-
-/// Waits until the client has hung up, or has at least said that it will say no more.
-///
-/// What it has already said, its own banner as a rule, stays unread.
-async fn hung_up(client: BorrowedFd<'_>) {
-    // A descriptor of its own: its readiness is used up here, and the pump starts afresh.
-    if let Ok(watched) = client.try_clone_to_owned().and_then(host::watch) {
-        while let Ok(mut ready) = watched.readable().await {
-            if ready.ready().is_read_closed() {
-                return;
-            }
-            ready.clear_ready();
-        }
-    }
-    // Can't be watched: the deadline remains.
-    pending().await
 }

@@ -27,6 +27,7 @@ mod listener;
 mod listening;
 mod pace;
 mod publish;
+mod reach;
 mod store;
 mod turned_away;
 
