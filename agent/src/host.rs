@@ -71,8 +71,8 @@ pub fn descriptor_limit() -> usize {
     usize::try_from(soft).unwrap_or(usize::MAX)
 }
 
-/// What the kernel knows of a TCP connection (`TCP_INFO`, tcp(7)); none if it does not tell. What
-/// an older kernel does not know is zero.
+/// The kernel's view of a TCP connection (`TCP_INFO`, tcp(7)); none if the kernel does not tell.
+/// Fields that an older kernel does not have are zero.
 #[must_use]
 pub fn tcp_info(socket: &impl AsRawFd) -> Option<nix::libc::tcp_info> {
     let mut info = std::mem::MaybeUninit::<nix::libc::tcp_info>::zeroed();

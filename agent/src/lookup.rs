@@ -36,7 +36,7 @@ type Awaited = watch::Receiver<Option<(Instant, Answer)>>;
 /// The addresses of a host, each with port 0. A lookup goes on when this is dropped.
 ///
 /// # Errors
-/// What the resolver said.
+/// The resolver's answer.
 pub(crate) async fn lookup(host: &str) -> Answer {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, 0)]);

@@ -76,7 +76,7 @@ pub struct Sshd {
     signals: Arc<Signals>,
 }
 
-/// What the other parts tell the watch over sshd.
+/// Messages of the other parts to the watch over sshd.
 #[derive(Debug, Default)]
 struct Signals {
     /// A connection was not answered.

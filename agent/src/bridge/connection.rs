@@ -144,7 +144,7 @@ pub(super) async fn resume(
             undelivered,
             ..Progress::default()
         };
-        // What it moves is no news of sshd: its banner was read long ago.
+        // A resumed connection proves nothing of sshd now: its banner was read long ago.
         context
             .relay(client, service, progress, Some(slot), None)
             .await;

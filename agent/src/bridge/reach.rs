@@ -102,7 +102,7 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
 
 /// Waits until the client has hung up, or has at least said that it will say no more.
 ///
-/// What it has already said, its own banner as a rule, stays unread.
+/// The client's first bytes, its own banner as a rule, stay unread.
 async fn hung_up(client: BorrowedFd<'_>) {
     // A descriptor of its own: its readiness is used up here, and the pump starts afresh.
     if let Ok(watched) = client.try_clone_to_owned().and_then(host::watch) {

@@ -113,7 +113,7 @@ pub struct Login {
 }
 
 impl Login {
-    /// What is wrong with the certificate at `now`, or soon will be.
+    /// Why the certificate is not valid at `now`, or soon will not be.
     #[must_use]
     pub fn lapse(&self, now: SystemTime) -> Option<Lapse> {
         Lapse::of(self.certificate.as_ref()?, now)

@@ -117,7 +117,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// What was moved so far.
+    /// The bytes moved so far.
     pub fn moved(&self) -> Moved {
         Moved {
             inward: self.inward.load(Relaxed),

@@ -1,4 +1,4 @@
-//! What waits to be sent on a session's connection.
+//! The queue of bytes to be sent on a session's connection.
 //!
 //! The SSH library does not read while it waits for its own writes. So the wire takes all that it
 //! is given, and the relays hold back instead: each waits here for its turn before it reads more

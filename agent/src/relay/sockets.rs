@@ -81,7 +81,7 @@ pub enum End {
 pub struct Progress {
     /// What was read on one side and is still to be written on the other.
     pub undelivered: Undelivered,
-    /// What was written so far. Others may look at it meanwhile.
+    /// The bytes written so far. Other tasks may read it meanwhile.
     pub moved: Arc<Moved>,
 }
 

@@ -27,7 +27,7 @@ pub enum Reason {
     NotSsh(String),
 }
 
-/// What a person can do about an sshd that does not speak.
+/// Advice for an sshd that does not speak.
 const SILENT: &str = "sshd may be slow, stopped or starved, or wait for a name server (UseDNS, \
     TCP wrappers): see systemctl status ssh, and whether the machine is out of memory or \
     processes. The check stays on its one connection, and adds nothing to sshd's work.";

@@ -30,7 +30,7 @@ pub struct Watcher {
     pub(super) timing: Timing,
 }
 
-/// What ended a wait.
+/// The end of a wait.
 #[derive(Debug, PartialEq, Eq)]
 enum Woken {
     /// Its time is over.

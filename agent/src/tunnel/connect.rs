@@ -158,7 +158,7 @@ fn failure(proxy: &Proxy, error: &russh::Error, line: &Line) -> Handshake {
     }
 }
 
-/// What went wrong with the key exchange, in words for a person who configures the proxy.
+/// Why the key exchange failed, in words for a person who configures the proxy.
 fn reason(error: &russh::Error) -> String {
     if let russh::Error::NoCommonAlgo {
         kind: AlgorithmKind::Kex,

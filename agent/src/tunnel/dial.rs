@@ -15,7 +15,7 @@ use crate::lookup::lookup;
 use crate::metadata::document::Proxy;
 
 /// Connects to the first of the proxy's addresses that answers and is not `dead`. The name is
-/// resolved anew, and its addresses are published as `targets`. `again` begins anew as well: after
+/// resolved each time, and its addresses are published as `targets`. `again` restarts the dial: after
 /// news, the kernel's next try of a connection may be seconds away.
 pub(super) async fn dial(plan: &Plan, dead: &[IpAddr]) -> Result<TcpStream, Fault> {
     let Plan {
@@ -24,7 +24,7 @@ pub(super) async fn dial(plan: &Plan, dead: &[IpAddr]) -> Result<TcpStream, Faul
         again,
         ..
     } = plan;
-    // The deadline of both steps bounds how often news may begin them anew.
+    // The deadline of both steps bounds how often news may restart them.
     let both = timeout(timing.lookup + timing.dial, async {
         loop {
             tokio::select! {

@@ -39,7 +39,7 @@ struct Last {
     traffic: Option<Instant>,
 }
 
-/// What is known from the traffic.
+/// The verdict of the traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Traffic {
     /// It proves the forward.
@@ -68,7 +68,7 @@ impl Evidence {
         }
     }
 
-    /// What the traffic since `since`, and of the last few seconds, says.
+    /// The verdict of the traffic since `since`, and of the last few seconds.
     pub(super) fn since(&self, since: Instant) -> Traffic {
         let last = *self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
         let counts = |at: Option<Instant>| at.is_some_and(|at| at > since || at.elapsed() < FRESH);

@@ -15,7 +15,7 @@ pub enum Fault {
     NameNotResolved {
         /// The name.
         host: String,
-        /// What the resolver said.
+        /// The resolver's answer.
         detail: String,
     },
     /// The resolver has not answered yet.
@@ -85,7 +85,7 @@ pub enum Fault {
         proxy: String,
         /// The account.
         user: String,
-        /// What it took, and what it wants.
+        /// The methods that it took, and those that it wants besides.
         detail: String,
     },
     /// The proxy rejected a certificate that is not valid at this time.
@@ -152,7 +152,7 @@ pub enum Fault {
     /// The forward is granted, but a probe does not come back through it.
     #[error("the forward is granted, but {target} does not lead here: {detail}")]
     NotReachable {
-        /// What was dialled.
+        /// The address that was dialled.
         target: String,
         /// What happened.
         detail: String,
@@ -168,7 +168,7 @@ pub enum Fault {
     /// The probe met another machine.
     #[error("{target} leads to another machine, which says {banner:?}")]
     WrongGuest {
-        /// What was dialled.
+        /// The address that was dialled.
         target: String,
         /// What answered.
         banner: String,
@@ -194,7 +194,7 @@ pub enum Fault {
     /// Small packets pass, and full ones are lost without a word.
     #[error("small packets reach {target}, and full ones are lost on the way")]
     PathMtu {
-        /// What was dialled.
+        /// The address that was dialled.
         target: String,
     },
     /// The session ended from the other side.

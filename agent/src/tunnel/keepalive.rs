@@ -30,7 +30,7 @@ const UNANSWERED: u32 = 1 + 2 + 4 + 8;
 const DOUBT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_millis(2500);
 
-/// What is watched of a session.
+/// The parts of a session that the keepalive watches.
 pub(super) struct Watched {
     pub(super) handle: Arc<Handle<Gate>>,
     pub(super) arrivals: Arrivals,
@@ -80,7 +80,7 @@ pub(super) async fn watch(watched: Watched) -> Fault {
 }
 
 impl Watched {
-    /// What a silence of so long is called.
+    /// The fault for a silence of so long.
     fn lost(&self, after: Duration, small_packets_pass: bool) -> Fault {
         let proxy = self.proxy.clone();
         let progress = self.vitals.now().unwrap_or_default();

@@ -143,7 +143,7 @@ impl Probing {
         let mut exchange = Exchange::new(nonce, self.padded);
         self.desk.sent();
         let talk = talk(&mut stream, nonce, &mut exchange);
-        // What was heard until then counts, however it ended.
+        // Bytes that came before the deadline count, however the exchange ended.
         let _ = timeout(self.timing.probe_exchange, talk).await;
         self.weigh(&target.to_string(), &exchange)
     }

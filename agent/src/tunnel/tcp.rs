@@ -44,12 +44,12 @@ pub(super) async fn small_packets_pass(target: SocketAddr, within: Duration) -> 
     matches!(timeout(within, greeted).await, Ok(Ok(1..)))
 }
 
-/// What the kernel knows of a connection at one moment (`TCP_INFO`, tcp(7)).
+/// The kernel's view of a connection at one moment (`TCP_INFO`, tcp(7)).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Progress {
     /// Bytes that the peer's kernel has acknowledged, in all.
     pub(super) acknowledged: u64,
-    /// Nothing waits to be sent or to be acknowledged.
+    /// Every byte was sent and acknowledged.
     pub(super) delivered: bool,
     /// Bytes that wait to be sent or to be acknowledged.
     pub(super) waiting: u64,

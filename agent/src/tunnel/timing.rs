@@ -69,7 +69,7 @@ pub struct Timing {
     pub probe: Duration,
     /// A probe's dial.
     pub probe_deadline: Duration,
-    /// What a probe's two ends say to each other: five round trips.
+    /// A probe's exchange: about five round trips.
     pub probe_exchange: Duration,
     /// The first and the longest delay between probes that fail.
     pub probe_retry: (Duration, Duration),

@@ -41,7 +41,7 @@ pub(super) struct Wire {
     /// What of it was not asked for yet.
     unread: Range<usize>,
     writer: OwnedWriteHalf,
-    /// What the kernel did not take yet.
+    /// Bytes that the kernel did not take yet.
     unwritten: BytesMut,
     outbox: Outbox,
     arrived: Arrivals,
@@ -135,7 +135,7 @@ impl Line {
         lock(&self.greeting).words()
     }
 
-    /// What waits to be sent on it.
+    /// The queue of bytes to be sent on it.
     pub(super) fn outbox(&self) -> Outbox {
         self.outbox.clone()
     }
@@ -283,7 +283,7 @@ impl AsyncWrite for Wire {
         Poll::Ready(Ok(bytes.len()))
     }
 
-    /// What waits is written when the connection takes more: [`Wire::poll_read`] sees to it, which
+    /// Waiting bytes are written when the connection takes more: [`Wire::poll_read`] sees to it, which
     /// the library calls all the time.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let _ = self.poll_drain(cx)?;

@@ -37,7 +37,7 @@ fn collide(one: &RemoteForward, other: &RemoteForward) -> bool {
     one.port != 0 && one.port == other.port && Bind::of(&one.bind).overlaps(&Bind::of(&other.bind))
 }
 
-/// What sshd listens on for a bind address (`channel_fwd_bind_addr` in OpenSSH's channels.c): an
+/// The addresses that sshd listens on for a bind address (`channel_fwd_bind_addr` in OpenSSH's channels.c): an
 /// IPv6 socket takes no IPv4 connections, and the kernel lets no address be bound beside the
 /// wildcard of its family.
 #[derive(Debug, PartialEq, Eq)]

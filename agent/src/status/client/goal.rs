@@ -1,4 +1,4 @@
-//! What a client of the status waits for.
+//! The goal of a client that waits for a status.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::cli::Way;
 
-/// What is asked for, and how long to wait for it.
+/// The goal, and how long to wait for it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Goal {
     /// This way in; without one, that all is well.

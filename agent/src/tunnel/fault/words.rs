@@ -1,4 +1,4 @@
-//! What people and programs are told of a fault: its code, and what can be done about it.
+//! A fault's code for programs, and its advice for people.
 
 use super::Fault;
 use crate::explain::Explain;

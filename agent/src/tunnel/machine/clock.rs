@@ -1,4 +1,4 @@
-//! What follows from time that passes, and from news from outside.
+//! Transitions by time that passes, and by news from outside.
 
 use std::time::Instant;
 

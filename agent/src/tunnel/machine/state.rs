@@ -190,7 +190,7 @@ pub enum Probe {
 }
 
 impl Probe {
-    /// What it says of the tunnel.
+    /// The proof of the tunnel that follows from it.
     #[must_use]
     pub fn proof(self) -> Proof {
         match self {

@@ -77,7 +77,7 @@ impl Desk {
         }
     }
 
-    /// What a channel that comes now may begin with; none, where no nonce is on its way.
+    /// The nonces that a channel may begin with now; none, where no nonce is on its way.
     pub(in crate::tunnel) fn expected(&self) -> Option<Expected> {
         let mut nonces = self.nonces();
         nonces.late.retain(|(since, _)| since.elapsed() < FORGOTTEN);

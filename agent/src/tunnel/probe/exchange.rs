@@ -1,4 +1,4 @@
-//! What the two ends of a probe say to each other, without I/O.
+//! The protocol between the two ends of a probe, without I/O.
 //!
 //! ```text
 //!  probe                                        agent, on the channel that the proxy opens
@@ -23,7 +23,7 @@ pub(in crate::tunnel) const PADDING: usize = 4096;
 /// 255 bytes (RFC 4253, 4.2), and what another server may say first.
 const LIMIT: usize = PADDING + 4096;
 
-/// What only this agent knows, for one probe.
+/// The secret of one probe, known to this agent alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::tunnel) struct Nonce(u128);
 
@@ -54,12 +54,12 @@ impl Nonce {
         bytes == self.greeting().as_bytes()
     }
 
-    /// What the probe says first.
+    /// The probe's first line.
     pub(super) fn greeting(self) -> String {
         format!("vmagent-probe {self}\r\n")
     }
 
-    /// What the probe waits for. `sshd` is sshd's banner, or why there is none.
+    /// The answer that the probe waits for. `sshd` is sshd's banner, or why there is none.
     pub(in crate::tunnel) fn proof(self, sshd: &Result<String, String>) -> String {
         match sshd {
             Ok(banner) => format!("vmagent-proof {self} ok {banner}\r\n"),
@@ -98,7 +98,7 @@ enum Proof {
     SshdDown(String),
 }
 
-/// What the probe does next.
+/// The probe's next step.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Read,
@@ -156,7 +156,7 @@ impl Exchange {
         }
     }
 
-    /// What it came to.
+    /// The verdict so far.
     pub(super) fn verdict(&self) -> Verdict {
         match &self.proof {
             Some(Proof::SshdDown(why)) => Verdict::SshdDown(why.clone()),

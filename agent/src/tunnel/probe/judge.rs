@@ -1,4 +1,4 @@
-//! What the two ways to the port say together.
+//! The result of a probe, from the two ways to the port.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::super::fault::Fault;
 use super::super::machine::Probe;
 
-/// What a way to the port met.
+/// The result of one way to the port.
 #[derive(Debug)]
 pub(super) enum Met {
     /// This agent.
@@ -17,7 +17,7 @@ pub(super) enum Met {
     Doubt(Doubt),
 }
 
-/// What a way to the port met in place of this agent.
+/// Why one way to the port did not reach this agent.
 #[derive(Debug)]
 pub(super) enum Doubt {
     /// There is no way there: no address of that family, or no route.
@@ -28,7 +28,7 @@ pub(super) enum Doubt {
     Other(Fault),
 }
 
-/// What a connection that did not come about says.
+/// The doubt that follows from a connection that did not come about.
 pub(super) fn unconnected(target: SocketAddr, error: &io::Error) -> Doubt {
     let detail = format!("{target}: {error}");
     let is = |kinds: &[ErrorKind]| kinds.contains(&error.kind());
@@ -50,7 +50,7 @@ pub(super) fn unconnected(target: SocketAddr, error: &io::Error) -> Doubt {
     }
 }
 
-/// What a probe came to. `outside` is what the way of public users met; none, where only users of
+/// The result of a probe. `outside` is the doubt on the way of public users; none, where only users of
 /// the proxy can come. `exact` says that the way from inside leads to the bind itself, as that of
 /// public users does.
 pub(super) fn judge(target: String, outside: Option<Doubt>, inside: Met, exact: bool) -> Probe {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-/// Who can dial a forward that is bound to this address.
+/// The users who can dial a forward that is bound to this address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::tunnel) enum Reach {
     /// Everybody, at these addresses, the likeliest first.
@@ -42,7 +42,7 @@ pub(in crate::tunnel) fn wants_other_family(bind: &str, peer: IpAddr) -> bool {
     }
 }
 
-/// Who can dial a forward on `bind` of the proxy at `peer`. `others` are all addresses of the
+/// The users who can dial a forward on `bind` of the proxy at `peer`. `others` are all addresses of the
 /// proxy's name. The peer itself comes last where it has the wrong family: behind NAT64 its IPv6
 /// address leads to the proxy's IPv4 address (RFC 6147).
 pub(in crate::tunnel) fn reach(bind: &str, peer: IpAddr, others: &[IpAddr]) -> Reach {
@@ -66,7 +66,7 @@ pub(in crate::tunnel) fn reach(bind: &str, peer: IpAddr, others: &[IpAddr]) -> R
     Reach::Everybody(addresses)
 }
 
-/// What to connect to from inside the proxy.
+/// The host to connect to from inside the proxy.
 pub(in crate::tunnel) fn inside(bind: &str) -> &str {
     match families(bind) {
         Some(Families::V4 | Families::Both) => "127.0.0.1",
