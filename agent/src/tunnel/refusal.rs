@@ -83,16 +83,20 @@ async fn inside(handle: &Handle<Gate>, at: &RemoteForward, timing: &Timing) -> M
     }
 }
 
-/// From outside, as users would. A bind that only the proxy can dial says nothing, nor does one of
-/// another family than the address at which the proxy is known.
-async fn outside(at: &RemoteForward, peer: IpAddr, timing: &Timing) -> Met {
-    let Reach::Everybody(addresses) = reach(&at.bind, peer, &[]) else {
-        return Met::Unknown;
+/// The address at which everybody can dial a forward on `bind` of the proxy at `peer`. None for a
+/// bind that only the proxy can dial, and for one of another family than `peer`: nobody would
+/// answer there, whoever has the port.
+fn public_address(bind: &str, peer: IpAddr) -> Option<IpAddr> {
+    let Reach::Everybody(addresses) = reach(bind, peer, &[]) else {
+        return None;
     };
-    let Some(address) = addresses
-        .into_iter()
-        .find(|address| !wants_other_family(&at.bind, *address))
-    else {
+    let fits = |address: &IpAddr| !wants_other_family(bind, *address);
+    addresses.into_iter().find(fits)
+}
+
+/// From outside, as users would.
+async fn outside(at: &RemoteForward, peer: IpAddr, timing: &Timing) -> Met {
+    let Some(address) = public_address(&at.bind, peer) else {
         return Met::Unknown;
     };
     let dialled = TcpStream::connect(SocketAddr::new(address, at.port));
@@ -107,6 +111,23 @@ async fn outside(at: &RemoteForward, peer: IpAddr, timing: &Timing) -> Met {
 mod tests {
     use super::*;
     use crate::explain::Explain;
+
+    #[test]
+    fn a_forward_of_one_family_is_not_looked_for_at_an_address_of_the_other() {
+        let (v4, v6) = ([192, 0, 2, 1].into(), "2001:db8::1".parse().unwrap());
+        for (bind, peer, expected) in [
+            ("0.0.0.0", v4, Some(v4)),
+            ("0.0.0.0", v6, None),
+            ("::", v6, Some(v6)),
+            ("::", v4, None),
+            ("*", v6, Some(v6)),
+            ("192.0.2.1", v6, Some(v4)),
+            ("127.0.0.1", v4, None),
+            ("localhost", v4, None),
+        ] {
+            assert_eq!(public_address(bind, peer), expected, "{bind} {peer}");
+        }
+    }
 
     #[test]
     fn what_was_met_tells_who_has_the_port() {
