@@ -82,10 +82,15 @@ impl Machine {
         else {
             return;
         };
+        let proving = matches!(self.state, State::Proving { .. });
         match probe {
-            Probe::Answered | Probe::Untried(_) => self.settle(now, proxy, port, probe.proof()),
+            Probe::Answered => self.settle(now, proxy, port, Proof::Proven),
             Probe::Carried => self.carried(now, proxy, port),
-            Probe::Partial(_) | Probe::Failed(_) => self.probe_failed(now, probe),
+            // Nothing more is to be learned by another one.
+            Probe::Untried(_) if proving => self.settle(now, proxy, port, probe.proof()),
+            Probe::Untried(_) | Probe::Partial(_) | Probe::Failed(_) => {
+                self.probe_failed(now, probe);
+            }
         }
     }
 
@@ -200,10 +205,10 @@ impl Machine {
             // alone.
             State::Up {
                 probe_at,
-                proof: Proof::Proven | Proof::Untried(_),
+                proof,
                 missed: missed @ 0,
                 ..
-            } if !matches!(probe, Probe::Failed(Fault::PathMtu { .. })) => {
+            } if probe.may_be_chance(proof) => {
                 *missed = 1;
                 *probe_at = now + delay(&mut self.probes);
                 return;

@@ -200,6 +200,15 @@ impl Probe {
         }
     }
 
+    /// Whether it says less of the tunnel than `known`, and could be a packet that was lost.
+    pub(super) fn may_be_chance(&self, known: &Proof) -> bool {
+        match (known, self) {
+            (_, Self::Failed(Fault::PathMtu { .. })) | (Proof::Doubtful(_), _) => false,
+            (Proof::Untried(_), Self::Untried(_)) => false,
+            (Proof::Proven | Proof::Untried(_), _) => true,
+        }
+    }
+
     pub(super) fn is_sshd_down(&self) -> bool {
         matches!(self, Self::Failed(Fault::SshdDown { .. }))
     }

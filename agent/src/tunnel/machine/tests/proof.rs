@@ -48,18 +48,34 @@ fn a_forward_that_is_never_proven_is_up_and_says_why() {
 
 #[test]
 fn two_failed_probes_in_a_row_take_the_proof_away_and_one_does_not() {
+    for probe in [Probe::Failed(unreachable()), unproven()] {
+        let now = Instant::now();
+        let mut machine = machine(1);
+        enter(&mut machine, now, "up");
+        machine.step(now, Input::Probed(probe.clone()));
+        assert_eq!(proof(&machine), Some(&Proof::Proven));
+        machine.step(now, Input::Probed(Probe::Answered));
+        machine.step(now, Input::Probed(probe.clone()));
+        assert_eq!(proof(&machine), Some(&Proof::Proven));
+        machine.step(now, Input::Probed(probe.clone()));
+        assert_eq!(proof(&machine), Some(&probe.proof()));
+        machine.step(now, Input::Probed(Probe::Answered));
+        assert_eq!(proof(&machine), Some(&Proof::Proven));
+    }
+}
+
+#[test]
+fn lost_full_packets_are_no_chance() {
     let now = Instant::now();
     let mut machine = machine(1);
     enter(&mut machine, now, "up");
-    machine.step(now, Input::Probed(Probe::Failed(unreachable())));
-    assert_eq!(proof(&machine), Some(&Proof::Proven));
-    machine.step(now, Input::Probed(Probe::Answered));
-    machine.step(now, Input::Probed(Probe::Failed(unreachable())));
-    assert_eq!(proof(&machine), Some(&Proof::Proven));
-    machine.step(now, Input::Probed(Probe::Failed(unreachable())));
-    assert_eq!(proof(&machine), Some(&Proof::Doubtful(unreachable())));
-    machine.step(now, Input::Probed(Probe::Answered));
-    assert_eq!(proof(&machine), Some(&Proof::Proven));
+    let lost = Fault::PathMtu {
+        target: "proxy:1".to_owned(),
+    };
+    machine.step(now, Input::Probed(Probe::Failed(lost.clone())));
+    assert_eq!(proof(&machine), Some(&Proof::Doubtful(lost)));
+    // The next session has smaller packets, and nobody uses this one.
+    assert!(machine.deadline().unwrap() <= now + SECOND);
 }
 
 /// sshd reads its configuration at each login, so another one may be given a better forward.
