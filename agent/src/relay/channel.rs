@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backlog::{Backlog, JUDGED, Part, Verdict};
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Share};
 
 /// One packet's worth: what sshd takes at once (`CHAN_TCP_PACKET_DEFAULT`, channels.h).
 const READ: usize = 32 * 1024;
@@ -38,6 +38,9 @@ const STALL: Duration = Duration::from_secs(8);
 
 /// How long a connection that has ended one way may stay without a byte the other way.
 const LINGER: Duration = Duration::from_secs(30);
+
+/// How long a packet may wait for the channel's window before it counts as blocked.
+const BLOCKED: Duration = Duration::from_millis(50);
 
 /// What a relay moved, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -147,11 +150,8 @@ async fn outward(
         match service.try_read_buf(&mut buffer) {
             Ok(0) => break,
             Ok(length) => {
-                outbox.take(length).await;
-                channel
-                    .data_bytes(buffer.freeze())
-                    .await
-                    .map_err(io::Error::other)?;
+                let share = outbox.take(length).await;
+                send(channel, buffer.freeze(), share).await?;
                 progress.outward.fetch_add(length as u64, Relaxed);
             }
             Err(error) if error.kind() == WouldBlock => {}
@@ -159,6 +159,20 @@ async fn outward(
         }
     }
     channel.eof().await.map_err(io::Error::other)
+}
+
+/// Sends on the channel. While its peer grants no window, other relays have the room.
+async fn send(channel: &ChannelWriteHalf<Msg>, bytes: Bytes, share: Share<'_>) -> io::Result<()> {
+    let mut sent = pin!(channel.data_bytes(bytes));
+    tokio::select! {
+        biased;
+        result = &mut sent => {
+            share.sent();
+            return result.map_err(io::Error::other);
+        }
+        () = sleep(BLOCKED) => drop(share),
+    }
+    sent.await.map_err(io::Error::other)
 }
 
 /// From the channel to the service, until the peer closes the channel.

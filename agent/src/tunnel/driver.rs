@@ -99,7 +99,11 @@ impl Driver {
                         // Containers that come and go are no reason for another login.
                         News::Network => continue,
                         News::Woken => Input::Woken,
-                        News::Way | News::Asked => Input::Nudge,
+                        News::Way => {
+                            sessions.forget_segments();
+                            Input::Nudge
+                        }
+                        News::Asked => Input::Nudge,
                     }
                 }
                 Event::Restored => {
@@ -144,9 +148,19 @@ impl Driver {
             // One that waits already says the same.
             let _ = self.rejected.try_send(metadata::Nudge::AuthFault);
         }
+        if let Input::Scouted(Err(fault)) = &input {
+            sessions.suspect(0, fault);
+        }
+        let scouted = matches!(input, Input::Scouted(Ok(_)));
         let before = machine.state().clone();
         let met = show::met(&before, &input);
         let order = machine.step(Instant::now(), input);
+        if scouted && order == Some(Order::Switch) {
+            machine.step(Instant::now(), Input::InUse(sessions.candidate_in_use()));
+        } else if scouted {
+            // It would hold the port that the next attempt asks for.
+            sessions.stop_scouting();
+        }
         show::publish(&self.slice, &before, met, machine, spec.map(AsRef::as_ref));
         if let State::Up { proxy, .. } = machine.state() {
             sessions.own(*proxy);

@@ -188,8 +188,6 @@ pub enum Fault {
         proxy: String,
         /// How long.
         after: Duration,
-        /// Its kernel acknowledged our packets meanwhile.
-        acknowledged: bool,
     },
     /// Small packets pass, and full ones are lost without a word.
     #[error("small packets reach {target}, and full ones are lost on the way")]
@@ -283,12 +281,7 @@ impl Fault {
     pub fn may_be_full_packets(&self) -> bool {
         matches!(
             self,
-            Self::PathMtu { .. }
-                | Self::KexFailed { late: true, .. }
-                | Self::KeepaliveLost {
-                    acknowledged: true,
-                    ..
-                }
+            Self::PathMtu { .. } | Self::KexFailed { late: true, .. }
         )
     }
 

@@ -65,7 +65,7 @@ pub(super) async fn watch(watched: Watched) -> Fault {
         let silent = async {
             tokio::join!(
                 silence(arrivals, || vitals.now(), sent, timing),
-                watched.small_packets_pass()
+                watched.small_packets_pass(sent)
             )
         };
         tokio::select! {
@@ -83,26 +83,22 @@ impl Watched {
     /// The fault for a silence of so long.
     fn lost(&self, after: Duration, small_packets_pass: bool) -> Fault {
         let proxy = self.proxy.clone();
-        let progress = self.vitals.now().unwrap_or_default();
         if small_packets_pass {
             return Fault::PathMtu { target: proxy };
         }
-        let acknowledged = progress.delivered && progress.is_acknowledging();
-        Fault::KeepaliveLost {
-            proxy,
-            after,
-            acknowledged,
-        }
+        Fault::KeepaliveLost { proxy, after }
     }
 
     /// Whether small packets go both ways where it looks as if full ones did not: one of ours is
     /// sent again and again, or the proxy's kernel takes what we send, and nothing comes back.
-    async fn small_packets_pass(&self) -> bool {
+    async fn small_packets_pass(&self, sent: Instant) -> bool {
         sleep(DOUBT).await;
         let progress = self.vitals.now().unwrap_or_default();
         let doubt =
             progress.repeats_full_packet() || progress.delivered && progress.is_acknowledging();
-        doubt && tcp::small_packets_pass(self.address, ANSWER).await
+        // A busy line answers late, and a connection costs the proxy's sshd a line in its log.
+        let silent = self.arrivals.last() <= sent;
+        silent && doubt && tcp::small_packets_pass(self.address, ANSWER).await
     }
 }
 
@@ -116,6 +112,8 @@ async fn silence(
     timing: &Timing,
 ) -> Duration {
     let mut acknowledged = progress().map(|progress| progress.acknowledged);
+    // Where the question is in the stream of all bytes, by the first look.
+    let mut question = None;
     let mut moved = None;
     let mut delivered = None;
     let mut look = sent + FIRST_LOOK;
@@ -127,12 +125,12 @@ async fn silence(
         let longest = longest(known, timing);
         let mut dead = (last + longest).max(sent + timing.keepalive_lost);
         if let Some(known) = known {
-            if known.delivered {
+            let question = *question.get_or_insert(known.acknowledged + known.waiting);
+            if known.acknowledged >= question {
                 let since = *delivered.get_or_insert(now);
                 dead = dead.max(since + timing.keepalive_lost);
             } else {
                 // The question waits behind other bytes.
-                delivered = None;
                 if acknowledged.is_some_and(|before| before < known.acknowledged) {
                     moved = Some(now);
                 }
@@ -230,6 +228,7 @@ mod tests {
             let seconds = sent.elapsed().as_secs().min(100);
             Some(Progress {
                 acknowledged: seconds,
+                waiting: 1000,
                 ..Progress::default()
             })
         };
@@ -255,12 +254,29 @@ mod tests {
         assert!(after <= 14 * SECOND, "{after:?}");
     }
 
+    /// The same, while a user's bytes keep coming behind the question.
+    #[tokio::test(start_paused = true)]
+    async fn later_bytes_do_not_put_the_answer_off() {
+        let (arrivals, sent) = (Arrivals::new(), Instant::now());
+        let progress = || {
+            let milliseconds = u64::try_from(sent.elapsed().as_millis()).unwrap();
+            Some(Progress {
+                acknowledged: milliseconds * 10,
+                waiting: 1000,
+                ..Progress::default()
+            })
+        };
+        silence(&arrivals, progress, sent, &Timing::default()).await;
+        assert!(sent.elapsed() <= 14 * SECOND, "{:?}", sent.elapsed());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_line_with_a_long_round_trip_may_be_silent_for_as_long_as_with_ssh() {
         for (round_trip, expected) in [(1, 13), (200, 13), (1100, 16), (3000, 20)] {
             let (arrivals, sent) = (Arrivals::new(), Instant::now());
             let progress = || {
                 Some(Progress {
+                    waiting: 1000,
                     round_trip: (Duration::from_millis(round_trip), Duration::ZERO),
                     ..Progress::default()
                 })

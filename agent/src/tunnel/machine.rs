@@ -34,7 +34,7 @@ use ranks::Ranks;
 pub use state::{Input, Next, Order, Probe, Proof, State};
 
 /// The machine.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Machine {
     timing: Timing,
     state: State,

@@ -17,12 +17,13 @@ mod routes;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use russh::client::Handle;
 use russh::{ChannelMsg, ChannelOpenFailure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::fault::Fault;
 use super::handler::Gate;
@@ -62,30 +63,28 @@ impl Probing {
     /// Runs one probe. It takes the deadlines of a dial and of an exchange for each of at most
     /// three addresses, and once more from inside.
     pub(super) async fn run(self) -> Probe {
-        let nonce = match Nonce::random() {
-            Ok(nonce) => nonce,
-            Err(error) => {
-                let detail = error.to_string();
-                return Probe::Untried(Fault::Unproven { detail });
-            }
-        };
-        self.desk.begin(nonce);
         let others = self.other_addresses().await;
-        let probe = match reach(&self.bind, self.peer, &others) {
-            Reach::Proxy => judge(self.target(), None, self.inside(nonce).await, true),
-            Reach::Everybody(addresses) => match self.outside(&addresses, nonce).await {
+        match reach(&self.bind, self.peer, &others) {
+            Reach::Proxy => judge(self.target(), None, self.inside().await, true),
+            Reach::Everybody(addresses) => match self.outside(&addresses).await {
                 Ok(()) => Probe::Answered,
                 Err(Doubt::Other(fault @ (Fault::SshdDown { .. } | Fault::PathMtu { .. }))) => {
                     Probe::Failed(fault)
                 }
                 Err(doubt) => {
                     let exact = inside(&self.bind) == self.bind;
-                    judge(self.target(), Some(doubt), self.inside(nonce).await, exact)
+                    judge(self.target(), Some(doubt), self.inside().await, exact)
                 }
             },
-        };
-        self.desk.end();
-        probe
+        }
+    }
+
+    /// An exchange with a nonce of its own: one that is late on the first way must not be taken
+    /// for the second.
+    fn exchange(&self) -> Result<Exchange, Doubt> {
+        let nonce = Nonce::random().map_err(|error| Doubt::NoWay(error.to_string()))?;
+        self.desk.begin(nonce);
+        Ok(Exchange::new(nonce, self.padded))
     }
 
     fn target(&self) -> String {
@@ -111,7 +110,7 @@ impl Probing {
     }
 
     /// From outside, at the first address that answers; else what says most.
-    async fn outside(&self, addresses: &[IpAddr], nonce: Nonce) -> Result<(), Doubt> {
+    async fn outside(&self, addresses: &[IpAddr]) -> Result<(), Doubt> {
         let mut met = Doubt::NoWay(format!(
             "{} has no address of the family that {} listens on",
             self.host,
@@ -119,7 +118,7 @@ impl Probing {
         ));
         for address in addresses {
             let fits = !wants_other_family(&self.bind, *address);
-            let next = self.outside_at(SocketAddr::new(*address, self.port), nonce);
+            let next = self.outside_at(SocketAddr::new(*address, self.port));
             match next.await {
                 Ok(()) => return Ok(()),
                 // Only NAT64 makes an address of the wrong family lead there.
@@ -131,74 +130,95 @@ impl Probing {
         Err(met)
     }
 
-    async fn outside_at(&self, target: SocketAddr, nonce: Nonce) -> Result<(), Doubt> {
+    async fn outside_at(&self, target: SocketAddr) -> Result<(), Doubt> {
+        let mut exchange = self.exchange()?;
         let dialled = timeout(
             self.timing.probe_deadline,
             tcp::connect(target, self.segment),
         );
-        let mut stream = match dialled.await.map_err(io::Error::from).flatten() {
-            Ok(stream) => stream,
-            Err(error) => return Err(unconnected(target, &error)),
+        let dialled = dialled.await.map_err(io::Error::from).flatten();
+        let result = match dialled {
+            Ok(mut stream) => {
+                self.desk.sent();
+                let talk = talk(&mut stream, &mut exchange, self.timing.probe_exchange);
+                // Bytes that came before the deadline count, however the exchange ended.
+                let _ = talk.await;
+                self.weigh(&target.to_string(), &exchange)
+            }
+            Err(error) => Err(unconnected(target, &error)),
         };
-        let mut exchange = Exchange::new(nonce, self.padded);
-        self.desk.sent();
-        let talk = talk(&mut stream, nonce, &mut exchange);
-        // Bytes that came before the deadline count, however the exchange ended.
-        let _ = timeout(self.timing.probe_exchange, talk).await;
-        self.weigh(&target.to_string(), &exchange)
+        self.desk.end();
+        result
     }
 
     /// From inside the proxy, as a user of `ssh -J` would.
-    async fn inside(&self, nonce: Nonce) -> Met {
+    async fn inside(&self) -> Met {
         let host = inside(&self.bind);
         let target = format!("{host}:{} from inside the proxy", self.port);
-        let mut exchange = Exchange::new(nonce, self.padded);
-        let talk = self.talk_inside(host, nonce, &mut exchange);
-        match timeout(self.timing.probe_exchange, talk).await {
-            Ok(Err(russh::Error::ChannelOpenFailure(
+        let mut exchange = match self.exchange() {
+            Ok(exchange) => exchange,
+            Err(doubt) => return Met::Doubt(doubt),
+        };
+        let talked = self.talk_inside(host, &mut exchange).await;
+        let met = match talked {
+            Err(russh::Error::ChannelOpenFailure(
                 ChannelOpenFailure::AdministrativelyProhibited,
-            ))) => Met::Forbidden,
-            Ok(Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed))) => {
+            )) => Met::Forbidden,
+            Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed)) => {
                 Met::Doubt(Doubt::Refused("the proxy itself can't connect".to_owned()))
             }
-            Ok(Ok(()) | Err(_)) | Err(_) => match self.weigh(&target, &exchange) {
+            Ok(()) | Err(_) => match self.weigh(&target, &exchange) {
                 Ok(()) => Met::Answered,
                 Err(doubt) => Met::Doubt(doubt),
             },
-        }
+        };
+        self.desk.end();
+        met
     }
 
-    async fn talk_inside(
-        &self,
-        host: &str,
-        nonce: Nonce,
-        exchange: &mut Exchange,
-    ) -> Result<(), russh::Error> {
+    async fn talk_inside(&self, host: &str, exchange: &mut Exchange) -> Result<(), russh::Error> {
+        let limit = self.timing.probe_exchange;
         let port = u32::from(self.port);
         let opened = self
             .handle
             .channel_open_direct_tcpip(host, port, "127.0.0.1", 0);
-        let mut channel = opened.await?;
+        let Ok(opened) = timeout(limit, opened).await else {
+            return Ok(());
+        };
+        let mut channel = opened?;
         self.desk.sent();
-        channel.data(nonce.greeting().as_bytes()).await?;
+        channel.data(exchange.greeting().as_bytes()).await?;
+        let mut deadline = Instant::now() + limit;
         let mut done = false;
         // To the end: the library leaks a channel that we close before the peer does.
-        while let Some(message) = channel.wait().await {
-            if matches!(message, ChannelMsg::Close) {
-                break;
-            }
-            if let (ChannelMsg::Data { data }, false) = (message, done) {
-                match exchange.take(&data) {
+        loop {
+            let Ok(message) = timeout_at(deadline, channel.wait()).await else {
+                if done {
+                    return channel.close().await;
+                }
+                exchange.late();
+                done = true;
+                deadline = Instant::now() + limit;
+                channel.eof().await?;
+                continue;
+            };
+            match message {
+                Some(ChannelMsg::Close) | None => return Ok(()),
+                Some(ChannelMsg::Data { data }) if !done => match exchange.take(&data) {
                     Step::Read => {}
-                    Step::Send(bytes) => channel.data(&bytes[..]).await?,
+                    Step::Send(bytes) => {
+                        deadline = Instant::now() + limit;
+                        channel.data(&bytes[..]).await?;
+                    }
                     Step::Done => {
                         done = true;
+                        deadline = Instant::now() + limit;
                         channel.eof().await?;
                     }
-                }
+                },
+                Some(_) => {}
             }
         }
-        Ok(())
     }
 
     fn weigh(&self, target: &str, exchange: &Exchange) -> Result<(), Doubt> {
@@ -219,18 +239,28 @@ impl Probing {
     }
 }
 
-async fn talk(stream: &mut TcpStream, nonce: Nonce, exchange: &mut Exchange) -> io::Result<()> {
+/// Says what is to be said, for `limit` until the proof has come and as long again for the
+/// padding.
+async fn talk(stream: &mut TcpStream, exchange: &mut Exchange, limit: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.write_all(nonce.greeting().as_bytes()).await?;
+    stream.write_all(exchange.greeting().as_bytes()).await?;
+    let mut deadline = Instant::now() + limit;
     let mut buffer = [0; 2048];
     loop {
-        let length = stream.read(&mut buffer).await?;
+        let Ok(read) = timeout_at(deadline, stream.read(&mut buffer)).await else {
+            exchange.late();
+            return Ok(());
+        };
+        let length = read?;
         if length == 0 {
             return Ok(());
         }
         match exchange.take(buffer.get(..length).unwrap_or_default()) {
             Step::Read => {}
-            Step::Send(bytes) => stream.write_all(&bytes).await?,
+            Step::Send(bytes) => {
+                deadline = Instant::now() + limit;
+                stream.write_all(&bytes).await?;
+            }
             Step::Done => return Ok(()),
         }
     }

@@ -8,13 +8,13 @@ mod requests;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use russh::Disconnect;
 use russh::client::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -29,9 +29,13 @@ use super::machine::Probe;
 use super::plan::{Ask, Plan, Told};
 use super::probe::{Desk, Probing};
 use super::services::Services;
+use super::timing::Timing;
 use super::wire::Line;
 use crate::host;
 use crate::moment::at;
+
+/// How long an address may be gone while users are connected through the session.
+const RETURN: Duration = Duration::from_secs(5);
 
 /// What runs beside the session's loop and comes back to it.
 enum Done {
@@ -39,6 +43,7 @@ enum Done {
     Service(usize, Result<u16, Fault>),
     Probe(Probe),
     Alive(bool),
+    LookForAddress,
     Given,
 }
 
@@ -184,15 +189,31 @@ impl Session {
             Ask::Request => self.request(),
             Ask::Probe => self.probe().await,
             Ask::CheckAddress if !host::has_address(self.line.local()) => {
-                return Err(Fault::AddressGone {
-                    proxy: self.plan.proxy.to_string(),
-                    address: self.line.local(),
+                if self.channels.is_idle() {
+                    return Err(self.address_gone());
+                }
+                // A link that flaps, or a renewed lease, brings it back, and the connections with
+                // it.
+                self.jobs.spawn(async {
+                    sleep(RETURN).await;
+                    Done::LookForAddress
                 });
             }
             // An address that a stale session is bound to may be back.
             Ask::CheckAddress => self.plan.ghosts.lay_to_rest(self.line.peer()),
             Ask::CheckPeer => {
-                let (handle, wake) = (Arc::clone(&self.handle), self.plan.timing.wake);
+                let handle = Arc::clone(&self.handle);
+                let Timing {
+                    wake,
+                    keepalive_lost,
+                    ..
+                } = self.plan.timing;
+                // Users may still be connected: as long as a keepalive may take.
+                let wake = if self.channels.is_idle() {
+                    wake
+                } else {
+                    keepalive_lost
+                };
                 let (arrivals, vitals) = (self.line.arrivals(), self.line.vitals());
                 self.jobs.spawn(async move {
                     let ping = async { handle.send_ping().await.is_ok() };
@@ -262,18 +283,27 @@ impl Session {
                 self.probing = false;
                 Told::Probed(probe)
             }
-            Done::Alive(true) | Done::Given => return Ok(()),
+            Done::LookForAddress if !host::has_address(self.line.local()) => {
+                return Err(self.address_gone());
+            }
+            Done::Alive(true) | Done::Given | Done::LookForAddress => return Ok(()),
             Done::Alive(false) => {
                 return Err(Fault::KeepaliveLost {
                     proxy: self.plan.proxy.to_string(),
                     after: self.plan.timing.wake,
-                    acknowledged: false,
                 });
             }
         };
         // The driver is gone only when this task is about to be as well.
         let _ = self.tell.send(told).await;
         Ok(())
+    }
+
+    fn address_gone(&self) -> Fault {
+        Fault::AddressGone {
+            proxy: self.plan.proxy.to_string(),
+            address: self.line.local(),
+        }
     }
 
     /// Gives the ports back, lets open connections end for a moment, and says goodbye.

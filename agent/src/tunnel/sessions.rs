@@ -77,6 +77,11 @@ impl Sessions {
         self.segments.clear();
     }
 
+    /// The way to the proxies is another one: it may carry full packets.
+    pub(super) fn forget_segments(&mut self) {
+        self.segments.clear();
+    }
+
     /// A session with this proxy ended like this. Where full packets may be what the path loses,
     /// the next one tries smaller ones; after the smallest, full ones again.
     pub(super) fn suspect(&mut self, proxy: usize, fault: &Fault) {
@@ -158,6 +163,13 @@ impl Sessions {
             self.candidate = Some(candidate);
             known
         }))
+    }
+
+    /// Whether users have connections open on the candidate.
+    pub(super) fn candidate_in_use(&self) -> bool {
+        self.candidate
+            .as_ref()
+            .is_some_and(|candidate| candidate.in_use)
     }
 
     /// The candidate carries the tunnel from now on; returns its forwards.

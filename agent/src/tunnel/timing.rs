@@ -75,6 +75,10 @@ pub struct Timing {
     pub probe_retry: (Duration, Duration),
     /// The longest delay between probes that find no sshd in this guest: it is on its way back.
     pub probe_sshd: Duration,
+    /// How long users who came in make a probe worthless that fails on its way.
+    pub vouched: Duration,
+    /// A tunnel that is proven and has been up for so long needs no better forward.
+    pub settled: Duration,
     /// How long after its grant a forward counts as up without proof.
     pub prove: Duration,
     /// How long a forward that fails its probes is kept while nobody uses it, before another
@@ -122,6 +126,8 @@ impl Default for Timing {
             probe_exchange: Duration::from_secs(15),
             probe_retry: (Duration::from_secs(1), Duration::from_secs(60)),
             probe_sshd: Duration::from_secs(10),
+            vouched: Duration::from_secs(3600),
+            settled: Duration::from_secs(600),
             prove: Duration::from_secs(8),
             reopen: (
                 Duration::from_secs(60),

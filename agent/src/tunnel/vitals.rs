@@ -8,15 +8,23 @@ use socket2::Socket;
 use tokio::time::Instant;
 
 use super::tcp::Progress;
+use crate::relay::outbox::Outbox;
 
 /// The kernel's view of a connection.
 #[derive(Debug)]
-pub(super) struct Vitals(pub(super) Option<Socket>);
+pub(super) struct Vitals {
+    pub(super) socket: Option<Socket>,
+    pub(super) outbox: Outbox,
+}
 
 impl Vitals {
     /// How it does now; none, where the kernel does not tell.
     pub(super) fn now(&self) -> Option<Progress> {
-        self.0.as_ref().and_then(Progress::of)
+        let mut now = self.socket.as_ref().and_then(Progress::of)?;
+        let queued = u64::try_from(self.outbox.queued()).unwrap_or(u64::MAX);
+        now.waiting = now.waiting.saturating_add(queued);
+        now.delivered &= queued == 0;
+        Some(now)
     }
 }
 

@@ -142,11 +142,13 @@ impl Line {
 
     /// The kernel's view of it.
     pub(super) fn vitals(&self) -> Vitals {
-        Vitals(
-            self.socket
+        Vitals {
+            socket: self
+                .socket
                 .as_ref()
                 .and_then(|socket| socket.try_clone().ok()),
-        )
+            outbox: self.outbox.clone(),
+        }
     }
 
     /// What has arrived on it: a sign of life.
@@ -248,10 +250,13 @@ impl Wire {
 impl Wire {
     /// Gives the kernel what waits, as far as it takes it.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.unwritten.is_empty() && self.cut.as_mut().poll(cx).is_ready() {
+            self.unwritten.clear();
+        }
         while !self.unwritten.is_empty() {
             let written = ready!(Pin::new(&mut self.writer).poll_write(cx, &self.unwritten))?;
             self.unwritten.advance(written);
-            self.outbox.written(written, self.unwritten.is_empty());
+            self.outbox.written(written, self.unwritten.len());
         }
         // A transfer has left it large.
         self.unwritten = BytesMut::new();
@@ -272,7 +277,7 @@ impl AsyncWrite for Wire {
         if drained.is_ready() {
             let written = Pin::new(&mut this.writer).poll_write(cx, bytes)?;
             if let Poll::Ready(written) = written {
-                this.outbox.written(written, written == bytes.len());
+                this.outbox.written(written, bytes.len() - written);
                 return Poll::Ready(Ok(written));
             }
         } else if this.unwritten.len() >= MOST_UNWRITTEN {
@@ -280,6 +285,7 @@ impl AsyncWrite for Wire {
             return cut.map(|()| Err(io::ErrorKind::BrokenPipe.into()));
         }
         this.unwritten.extend_from_slice(bytes);
+        this.outbox.queue(this.unwritten.len());
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -290,7 +296,12 @@ impl AsyncWrite for Wire {
         Poll::Ready(Ok(()))
     }
 
+    /// A connection that is cut is left as it is: its owner resets it when that can be heard, or
+    /// has shut it down.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
         ready!(self.poll_drain(cx))?;
         Pin::new(&mut self.writer).poll_shutdown(cx)
     }

@@ -84,7 +84,13 @@ impl Machine {
         };
         let proving = matches!(self.state, State::Proving { .. });
         match probe {
-            Probe::Answered => self.settle(now, proxy, port, Proof::Proven),
+            Probe::Answered => {
+                self.settle(now, proxy, port, Proof::Proven);
+                // The probe's way is open.
+                if let State::Up { vouched, .. } = &mut self.state {
+                    *vouched = None;
+                }
+            }
             Probe::Carried => self.carried(now, proxy, port),
             // Nothing more is to be learned by another one.
             Probe::Untried(_) if proving => self.settle(now, proxy, port, probe.proof()),
@@ -99,7 +105,12 @@ impl Machine {
     fn carried(&mut self, now: Instant, proxy: usize, port: u16) {
         let doubted = match &self.state {
             State::Proving { met, .. } => met.is_some(),
-            State::Up { proof, missed, .. } => *missed > 0 || *proof != Proof::Proven,
+            State::Up {
+                proof,
+                missed,
+                vouched,
+                ..
+            } => *missed > 0 || *proof != Proof::Proven || vouched.is_some(),
             State::Idle
             | State::Opening { .. }
             | State::PortHeld { .. }
@@ -108,7 +119,7 @@ impl Machine {
         };
         self.settle(now, proxy, port, Proof::Proven);
         if let (true, State::Up { vouched, .. }) = (doubted, &mut self.state) {
-            *vouched = true;
+            *vouched = Some(now + self.timing.vouched);
         }
     }
 
@@ -124,7 +135,7 @@ impl Machine {
         {
             (since, scout_at, reopen_at, vouched)
         } else {
-            (now, self.scout_again(now, proxy), None, false)
+            (now, self.scout_again(now, proxy), None, None)
         };
         self.attempt = 0;
         let mut probe_at = now + self.timing.probe;
@@ -132,7 +143,9 @@ impl Machine {
         match &proof {
             Proof::Proven => {
                 self.probes.reset();
-                self.reopens = 0;
+                if now.saturating_duration_since(since) >= self.timing.settled {
+                    self.reopens = 0;
+                }
                 self.ranks.praise(proxy);
             }
             Proof::Untried(_) => self.probes.reset(),
@@ -194,15 +207,14 @@ impl Machine {
             }
             // Users come in all the same: only a missing sshd would be news.
             State::Up {
-                vouched: true,
+                vouched: Some(until),
                 probe_at,
                 ..
-            } if !probe.is_sshd_down() => {
+            } if now < *until && probe.fails_on_its_way() => {
                 *probe_at = now + self.timing.probe;
                 return;
             }
-            // One probe may be lost to chance; the second one tells. Chance loses no full packets
-            // alone.
+            // One probe may be lost to chance; the second one tells.
             State::Up {
                 probe_at,
                 proof,
@@ -233,6 +245,8 @@ impl Machine {
             State::Up { since, proxy, .. } => {
                 if now.duration_since(since) >= self.timing.healthy {
                     self.ranks.praise(proxy);
+                } else {
+                    self.ranks.blame(now, proxy, &fault);
                 }
                 self.lost(now, proxy, fault)
             }
@@ -252,6 +266,7 @@ impl Machine {
         }
         // All agents of a proxy lose it in the same moment.
         let until = now + self.timing.spread.mul_f64(self.random.f64());
+        let until = until.max(self.ranks.another_round(now));
         self.wait(now, until, fault)
     }
 

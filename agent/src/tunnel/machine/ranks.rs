@@ -7,7 +7,7 @@ use crate::tunnel::fault::{Fault, Pace};
 use crate::tunnel::timing::Timing;
 
 /// The proxies of the document, in its order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Ranks {
     proxies: Vec<Rank>,
     /// [`Timing::slow_young`].
@@ -16,7 +16,7 @@ pub(super) struct Ranks {
 }
 
 /// One proxy, with its delays by what it failed of.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Rank {
     free: Backoff,
     soon: Backoff,

@@ -64,8 +64,9 @@ pub enum State {
         proof: Proof,
         /// Probes that failed since the last proof.
         missed: u32,
-        /// Users came in while probes failed: a probe that fails on its way proves nothing here.
-        vouched: bool,
+        /// Until when a probe that fails on its way proves nothing: users came in while probes
+        /// failed.
+        vouched: Option<Instant>,
     },
     /// Between two attempts.
     Waiting {
@@ -203,14 +204,18 @@ impl Probe {
     /// Whether it says less of the tunnel than `known`, and could be a packet that was lost.
     pub(super) fn may_be_chance(&self, known: &Proof) -> bool {
         match (known, self) {
-            (_, Self::Failed(Fault::PathMtu { .. })) | (Proof::Doubtful(_), _) => false,
+            (Proof::Doubtful(_), _) => false,
             (Proof::Untried(_), Self::Untried(_)) => false,
             (Proof::Proven | Proof::Untried(_), _) => true,
         }
     }
 
-    pub(super) fn is_sshd_down(&self) -> bool {
-        matches!(self, Self::Failed(Fault::SshdDown { .. }))
+    /// Whether a firewall or a router on its own way could be the reason, which users do not meet.
+    pub(super) fn fails_on_its_way(&self) -> bool {
+        !matches!(
+            self,
+            Self::Failed(Fault::SshdDown { .. } | Fault::PathMtu { .. })
+        )
     }
 }
 

@@ -90,6 +90,7 @@ pub(super) struct Exchange {
     received: Vec<u8>,
     proof: Option<Proof>,
     whole: bool,
+    late: bool,
 }
 
 #[derive(Debug)]
@@ -130,7 +131,18 @@ impl Exchange {
             received: Vec::new(),
             proof: None,
             whole: false,
+            late: false,
         }
+    }
+
+    /// The probe's first line.
+    pub(super) fn greeting(&self) -> String {
+        self.nonce.greeting()
+    }
+
+    /// The other end has not said all of it in time.
+    pub(super) fn late(&mut self) {
+        self.late = true;
     }
 
     /// Takes what the other end said.
@@ -160,7 +172,8 @@ impl Exchange {
     pub(super) fn verdict(&self) -> Verdict {
         match &self.proof {
             Some(Proof::SshdDown(why)) => Verdict::SshdDown(why.clone()),
-            Some(Proof::Ok) if self.padded && !self.whole => Verdict::PaddingLost,
+            Some(Proof::Ok) if self.padded && !self.whole && self.late => Verdict::PaddingLost,
+            // Its connection was closed in between: that loses no packets.
             Some(Proof::Ok) => Verdict::Answered,
             None if self.received.is_empty() => Verdict::Silent,
             None => {

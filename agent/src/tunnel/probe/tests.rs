@@ -79,6 +79,7 @@ fn only_the_greeting_of_a_probe_of_this_session_opens_it_also_when_it_is_late() 
 fn talk_to(padded: bool, said: &[&[u8]]) -> (Vec<Step>, Verdict) {
     let mut exchange = Exchange::new(Nonce::test(7), padded);
     let steps = said.iter().map(|bytes| exchange.take(bytes)).collect();
+    exchange.late();
     (steps, exchange.verdict())
 }
 
@@ -96,6 +97,14 @@ fn an_exchange_proves_small_packets_and_then_full_ones() {
     let (steps, verdict) = talk_to(true, &[proof.as_bytes(), first, second]);
     assert_eq!(steps[1..], [Step::Read, Step::Done]);
     assert_eq!(verdict, Verdict::Answered);
+}
+
+#[test]
+fn a_connection_that_is_closed_after_the_proof_has_lost_no_packets() {
+    let nonce = Nonce::test(7);
+    let mut exchange = Exchange::new(nonce, true);
+    exchange.take(nonce.proof(&Ok("SSH-2.0-x".to_owned())).as_bytes());
+    assert_eq!(exchange.verdict(), Verdict::Answered);
 }
 
 #[test]
