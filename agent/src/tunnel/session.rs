@@ -41,7 +41,7 @@ const RETURN: Duration = Duration::from_secs(5);
 enum Done {
     Forward(Result<u16, Fault>),
     Service(usize, Result<u16, Fault>),
-    Probe(Probe),
+    Probe(Probe, bool),
     Alive(bool),
     LookForAddress,
     Given,
@@ -86,6 +86,8 @@ struct Session {
     requesting: bool,
     probing: bool,
     retiring: bool,
+    /// Full packets have been seen to pass, both ways.
+    full_packets: bool,
     /// As the driver knows it.
     in_use: bool,
     since: Instant,
@@ -122,6 +124,7 @@ impl Session {
             requesting: false,
             probing: false,
             retiring: false,
+            full_packets: false,
             in_use: false,
             since: now,
             asked: now,
@@ -153,6 +156,7 @@ impl Session {
                 }
                 () = self.channels.reap() => Ok(()),
                 () = self.evidence.came() => {
+                    self.full_packets = true;
                     // The driver is gone only when this task is about to be as well.
                     let _ = self.tell.send(Told::Probed(Probe::Carried)).await;
                     Ok(())
@@ -239,6 +243,7 @@ impl Session {
         let since = std::mem::replace(&mut self.asked, Instant::now());
         match self.evidence.since(since) {
             Traffic::Proof => {
+                self.full_packets = true;
                 let _ = self.tell.send(Told::Probed(Probe::Carried)).await;
                 return;
             }
@@ -260,8 +265,9 @@ impl Session {
             sshd: self.plan.sshd,
             timing: self.plan.timing.clone(),
         };
+        let padded = probing.padded;
         self.jobs
-            .spawn(async move { Done::Probe(probing.run().await) });
+            .spawn(async move { Done::Probe(probing.run().await, padded) });
     }
 
     async fn done(&mut self, done: Done) -> Result<(), Fault> {
@@ -279,8 +285,14 @@ impl Session {
                 self.tell_forwards().await;
                 return Ok(());
             }
-            Done::Probe(probe) => {
+            Done::Probe(probe, padded) => {
                 self.probing = false;
+                self.full_packets |= padded && probe == Probe::Answered;
+                // Users are connected, so it had no padding: a path that loses full packets
+                // answers it as well.
+                if probe == Probe::Answered && !self.full_packets {
+                    return Ok(());
+                }
                 Told::Probed(probe)
             }
             Done::LookForAddress if !host::has_address(self.line.local()) => {
