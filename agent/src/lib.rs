@@ -16,6 +16,7 @@
 //! rescue path. Each part writes its own slice of the [`status::model::Status`].
 
 pub mod admission;
+mod aside;
 pub mod bridge;
 pub mod cli;
 pub mod config;

@@ -17,9 +17,19 @@ use std::time::{Duration, Instant};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::watch;
 
-/// The most lookups of one name at a time. More than one only after the network has changed:
-/// getaddrinfo(3) goes on asking the nameservers that it began with.
+/// The most lookups of one name at a time. More than one only after the network has changed, since
+/// getaddrinfo(3) goes on asking the nameservers that it began with, or beside a stuck lookup.
 const MOST: usize = 3;
+
+/// The age at which a lookup counts as stuck: attempts no longer join it. Dead nameservers keep
+/// getaddrinfo(3) for up to a minute.
+const STUCK: Duration = Duration::from_secs(90);
+
+/// The age at which a lookup no longer counts towards [`MOST`]: it probably never returns.
+const LOST: Duration = Duration::from_secs(5 * 60);
+
+/// The most threads for all names together, lost ones included.
+const THREADS: usize = 16;
 
 /// For how long an answer that came too late is left for the next attempt.
 const LEFT: Duration = Duration::from_secs(30);
@@ -104,6 +114,7 @@ struct Lookup {
     host: String,
     /// The resolv.conf that it began with.
     resolv_conf: ResolvConf,
+    began: Instant,
     /// The network has changed since it began.
     outdated: bool,
     answer: Awaited,
@@ -115,6 +126,17 @@ impl Lookup {
         self.answer.borrow().is_none() && self.answer.has_changed().is_ok()
     }
 
+    /// Whether its thread is still there, and the lookup began less than `age` ago.
+    fn runs_for_less_than(&self, age: Duration, now: Instant) -> bool {
+        self.runs() && now.saturating_duration_since(self.began) < age
+    }
+
+    /// Whether an attempt with this resolv.conf can expect a valid answer.
+    fn is_current(&self, resolv_conf: ResolvConf, now: Instant) -> bool {
+        let answers = self.has_left(now) || self.runs_for_less_than(STUCK, now);
+        answers && !self.outdated && self.resolv_conf == resolv_conf
+    }
+
     /// Whether it has addresses for the next attempt.
     fn has_left(&self, now: Instant) -> bool {
         let answer = self.answer.borrow();
@@ -123,7 +145,8 @@ impl Lookup {
 }
 
 impl Lookups {
-    /// The lookup of `host` that is of use now; `ask` begins another where there is none.
+    /// The lookup of `host` that is of use now; `ask` begins another where there is none. At
+    /// [`THREADS`] none is begun: a name without any lookup then has no answer.
     fn join(
         &mut self,
         host: &str,
@@ -134,17 +157,23 @@ impl Lookups {
         self.0
             .retain(|lookup| lookup.runs() || (!lookup.outdated && lookup.has_left(now)));
         let of_host = || self.0.iter().filter(|lookup| lookup.host == host);
-        let current =
-            of_host().rfind(|lookup| !lookup.outdated && lookup.resolv_conf == resolv_conf);
-        let full = of_host().filter(|lookup| lookup.runs()).count() >= MOST;
+        let current = of_host().rfind(|lookup| lookup.is_current(resolv_conf, now));
+        let threads = self.0.iter().filter(|lookup| lookup.runs()).count();
+        let of_use = of_host().filter(|lookup| lookup.runs_for_less_than(LOST, now));
+        let full = threads >= THREADS || of_use.count() >= MOST;
         // The latest is the best of those that are there.
         if let Some(joined) = current.or_else(|| of_host().next_back().filter(|_| full)) {
             return joined.answer.clone();
         }
         let (sender, answer) = watch::channel(None);
+        if threads >= THREADS {
+            tracing::warn!(threads, name = host, "too many lookups never returned");
+            return answer;
+        }
         self.0.push(Lookup {
             host: host.to_owned(),
             resolv_conf,
+            began: now,
             outdated: false,
             answer: answer.clone(),
         });

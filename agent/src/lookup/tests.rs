@@ -108,6 +108,44 @@ fn a_changed_network_begins_another_lookup_and_threads_are_bounded() {
 }
 
 #[test]
+fn a_lookup_that_never_returns_is_replaced_and_threads_are_bounded() {
+    let mut world = World::new();
+    world.join("a", FIRST);
+    world.now += STUCK - Duration::from_secs(1);
+    world.join("a", FIRST);
+    assert_eq!(world.threads.len(), 1, "a slow one is joined");
+    world.now += Duration::from_secs(1);
+    let second = world.join("a", FIRST);
+    assert_eq!(world.threads.len(), 2, "a stuck one is not");
+    // The slow answer of a stuck lookup is of use.
+    world.now += STUCK;
+    world.answer(1, found());
+    assert_eq!(answer_of(&second), Some(found()));
+    assert_eq!(answer_of(&world.join("a", FIRST)), Some(found()));
+    world.lookups.answered("a");
+    world.join("a", FIRST);
+    assert_eq!(world.threads.len(), 3);
+    // One of these threads has ended. Those that are lost leave room for others.
+    world.now += LOST;
+    for _ in 0..10 {
+        world.lookups.outdate();
+        world.join("a", FIRST);
+    }
+    assert_eq!(world.threads.len(), 3 + MOST);
+    for _ in 0..100 {
+        world.now += LOST;
+        world.join("a", FIRST);
+    }
+    assert_eq!(world.threads.len(), THREADS + 1);
+    // A name without a lookup has an answer at once, and a lookup as soon as a thread ends.
+    assert!(world.join("b", FIRST).has_changed().is_err());
+    assert_eq!(world.threads.len(), THREADS + 1);
+    world.answer(0, found());
+    assert!(world.join("b", FIRST).has_changed().is_ok());
+    assert_eq!(world.threads.len(), THREADS + 2);
+}
+
+#[test]
 fn another_resolv_conf_begins_another_lookup() {
     let mut world = World::new();
     world.join("a", FIRST);

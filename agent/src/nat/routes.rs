@@ -7,9 +7,9 @@ use std::net::IpAddr;
 
 use nix::ifaddrs::getifaddrs;
 use tokio::sync::Mutex;
-use tokio::task::spawn_blocking;
 
 use super::Address;
+use crate::aside::aside;
 
 /// The kinds of addresses, each with routes of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,13 +58,12 @@ static TURN: Mutex<()> = Mutex::const_new(());
 /// The tables are read on a thread of their own, never more than one at a time.
 pub(crate) async fn read() -> BTreeSet<Route> {
     let turn = TURN.lock().await;
-    let reading = spawn_blocking(move || {
+    aside("routes", move || {
         let routes = tables();
         drop(turn);
         routes
-    });
-    // A reader that panicked has found nothing.
-    reading.await.unwrap_or_default()
+    })
+    .await
 }
 
 fn tables() -> BTreeSet<Route> {

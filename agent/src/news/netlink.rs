@@ -1,4 +1,4 @@
-//! What the kernel tells everybody of its links, addresses and routes.
+//! What the kernel tells everybody of its links, addresses, routes and policy rules.
 
 use std::future::pending;
 use std::io;
@@ -13,9 +13,10 @@ use tracing::debug;
 
 use crate::host;
 
-/// `RTMGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`
-/// (linux/rtnetlink.h).
-const ROUTES: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
+/// `RTMGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV4_RULE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, and
+/// `RTNLGRP_IPV6_RULE` (group 19) as a bit of the same mask (linux/rtnetlink.h). A policy rule
+/// (ip-rule(8)) can change a way while all routes stay.
+const ROUTES: u32 = 0x1 | 0x10 | 0x40 | 0x80 | 0x100 | 0x400 | 0x4_0000;
 
 /// As large as any message that we care for; longer ones are cut, and tell as much.
 const BUFFER: usize = 1024;
@@ -29,7 +30,7 @@ pub(super) struct Netlink {
 }
 
 impl Netlink {
-    /// Links, addresses and routes.
+    /// Links, addresses, routes and policy rules.
     pub(super) fn routes() -> Self {
         let opened = open();
         let opened = opened.inspect_err(|error| debug!(%error, "no news of the network"));
@@ -81,5 +82,15 @@ mod tests {
     #[tokio::test]
     async fn it_can_be_heard_without_privileges() {
         assert!(Netlink::routes().socket.is_some());
+    }
+
+    #[tokio::test]
+    async fn policy_rules_of_both_families_are_heard_of() {
+        use nix::libc::{RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE};
+        let socket = Netlink::routes().socket.unwrap();
+        let bound: NetlinkAddr = nix::sys::socket::getsockname(socket.as_raw_fd()).unwrap();
+        for group in [RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE] {
+            assert_ne!(bound.groups() & (1 << (group - 1)), 0, "group {group}");
+        }
     }
 }

@@ -19,11 +19,13 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tracing::debug;
 
-/// Addresses that stand for all proxies while none of theirs is known. They are for documentation
-/// (RFC 5737, RFC 3849), so the default route leads there. No packet is sent.
+use crate::aside::aside;
+
+/// Addresses that stand for all proxies of a family while no address of that family is known. They
+/// are reserved for documentation (RFC 5737, RFC 3849), so the kernel takes the default route. No
+/// packet is sent.
 const ANYWHERE: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
@@ -54,12 +56,20 @@ impl Targets {
     }
 }
 
-/// The addresses whose ways are of interest.
+/// The addresses whose ways are of interest. The guest may move to a network of the other family,
+/// where the names of the proxies resolve to addresses that are not known yet (DNS64). So each
+/// family without an address has its documentation address here.
 pub(super) fn of_interest(targets: &BTreeMap<String, BTreeSet<IpAddr>>) -> BTreeSet<IpAddr> {
     let mut addresses: BTreeSet<_> = targets.values().flatten().copied().collect();
-    if addresses.is_empty() {
-        addresses.extend(ANYWHERE);
-    }
+    // The kernel routes an IPv4-mapped address as IPv4.
+    let known = |ours: &IpAddr| {
+        let is_v4 = |address: &IpAddr| address.to_canonical().is_ipv4();
+        addresses
+            .iter()
+            .any(|address| is_v4(address) == ours.is_ipv4())
+    };
+    let unknown: Vec<_> = ANYWHERE.into_iter().filter(|ours| !known(ours)).collect();
+    addresses.extend(unknown);
     addresses
 }
 
@@ -103,7 +113,7 @@ impl Ways {
 
 /// Asks the kernel, on a thread of its own: it may be busy with its tables.
 async fn look(addresses: BTreeSet<IpAddr>) -> BTreeMap<IpAddr, Option<Way>> {
-    let looking = spawn_blocking(move || {
+    aside("way", move || {
         let kernel = Kernel::new();
         let kernel = kernel.inspect_err(|error| debug!(%error, "the kernel can't be asked"));
         let kernel = kernel.ok();
@@ -114,9 +124,8 @@ async fn look(addresses: BTreeSet<IpAddr>) -> BTreeMap<IpAddr, Option<Way>> {
             )
         };
         addresses.into_iter().map(way).collect()
-    });
-    // A look that panicked has found nothing.
-    looking.await.unwrap_or_default()
+    })
+    .await
 }
 
 /// `struct nlmsghdr`, `struct rtmsg` and `struct ifinfomsg` in bytes (netlink(7), rtnetlink(7)).

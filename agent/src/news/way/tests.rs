@@ -42,7 +42,7 @@ async fn another_address_of_interest_hides_no_change() {
 }
 
 #[test]
-fn documentation_addresses_stand_in_while_none_is_known() {
+fn a_documentation_address_stands_in_for_each_family_without_a_known_address() {
     let targets = Targets::default();
     let of_interest = || of_interest(&targets.watch().borrow());
     assert_eq!(of_interest(), BTreeSet::from(ANYWHERE));
@@ -51,10 +51,15 @@ fn documentation_addresses_stand_in_while_none_is_known() {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     };
     targets.resolved("a", &parse(&[one]));
+    assert_eq!(of_interest(), addresses(&["198.51.100.7", "2001:db8::1"]));
+    let mapped = "::ffff:198.51.100.7";
+    targets.resolved("a", &parse(&[&format!("[{mapped}]:22")]));
+    assert_eq!(of_interest(), addresses(&[mapped, "2001:db8::1"]));
+    targets.resolved("a", &parse(&[one]));
     targets.resolved("b", &parse(&[two]));
     assert_eq!(of_interest(), addresses(&["198.51.100.7", "2001:db8::7"]));
     targets.resolved("a", &parse(&[two]));
-    assert_eq!(of_interest(), addresses(&["2001:db8::7"]));
+    assert_eq!(of_interest(), addresses(&["192.0.2.1", "2001:db8::7"]));
     targets.clear();
     assert_eq!(of_interest(), BTreeSet::from(ANYWHERE));
 }
