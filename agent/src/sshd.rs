@@ -53,8 +53,8 @@ pub enum State {
     Ready {
         /// Its banner.
         banner: String,
-        /// Whether the kernel says that its socket listens; where the kernel can't say, false.
-        listed: bool,
+        /// Whether the kernel lists its socket while it listens; false where the kernel can't.
+        listable: bool,
     },
     /// It does not answer as an sshd.
     Down(model::Fault),
@@ -136,7 +136,7 @@ impl Sshd {
     pub async fn banner(&mut self) -> Result<String, String> {
         let check = match *self.state.borrow_and_update() {
             State::Unknown => true,
-            State::Ready { listed, .. } => listed && !listening::look(self.address),
+            State::Ready { listable, .. } => listable && !listening::look(self.address),
             State::Down(_) => false,
         };
         if check {
@@ -168,6 +168,7 @@ pub fn watch(address: SocketAddr, dialer: Dialer, slice: Slice<model::Sshd>) -> 
         state: sender,
         signals,
         timing: Timing::DEFAULT,
+        listable: false,
     };
     (watcher, sshd)
 }

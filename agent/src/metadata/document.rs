@@ -22,6 +22,7 @@ use super::host_keys::HostKeys;
 pub use fault::DocumentFault;
 pub use parse::{Carrier, Parsed, parse};
 pub(super) use parse::{KEY, find, tree};
+pub(super) use read::document as read;
 pub use validity::{Lapse, Phase, Validity};
 pub(super) use write::write;
 

@@ -252,6 +252,51 @@ async fn a_probe_of_the_tunnel_hears_at_once_that_sshd_is_gone() {
     assert!(why.contains("connection refused"), "{why}");
 }
 
+async fn goes_down(sshd: &mut Sshd) {
+    let down = async {
+        while !matches!(sshd.state(), State::Down(_)) {
+            sshd.changed().await;
+        }
+    };
+    timeout(Duration::from_secs(30), down).await.unwrap();
+}
+
+/// The report of a user's connection comes up to [`UNANSWERED`] late.
+#[tokio::test]
+async fn a_late_proof_does_not_hide_that_sshd_has_stopped() {
+    let (listener, board, mut sshd) = answered().await;
+    drop(listener);
+    sshd.moved(1500, 1100);
+    goes_down(&mut sshd).await;
+    // Nor does it bring back one that is known to be down.
+    let before = board.sshd().get().fault.unwrap().count;
+    sshd.moved(1500, 1100);
+    let mut status = board.subscribe();
+    let checked = status.wait_for(|status| {
+        assert_eq!(status.sshd.state, SshdState::Waiting);
+        let fault = status.sshd.fault.as_ref();
+        fault.is_some_and(|fault| fault.count > before + 1)
+    });
+    timeout(Duration::from_secs(30), checked)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_late_proof_does_not_vouch_for_an_sshd_that_stops_during_a_check() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (_board, mut sshd) = watched(listener.local_addr().unwrap());
+    let (mut stream, _) = listener.accept().await.unwrap();
+    drop(listener);
+    sshd.moved(1500, 1100);
+    let changed = timeout(Duration::from_millis(100), sshd.changed()).await;
+    assert!(changed.is_err(), "{:?}", sshd.state());
+    // A process of sshd that outlives the listener answers the check, which is no reason to rest.
+    stream.write_all(b"SSH-2.0-x\r\n").await.unwrap();
+    goes_down(&mut sshd).await;
+}
+
 #[test]
 fn only_a_server_that_takes_it_well_is_left_without_a_word() {
     for (banner, silently) in [

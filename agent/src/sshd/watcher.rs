@@ -28,6 +28,8 @@ pub struct Watcher {
     pub(super) state: watch::Sender<State>,
     pub(super) signals: Arc<Signals>,
     pub(super) timing: Timing,
+    /// Whether the kernel lists the socket of sshd while it listens.
+    pub(super) listable: bool,
 }
 
 /// The end of a wait.
@@ -47,7 +49,7 @@ impl Watcher {
         stop.run_until_cancelled(self.watch()).await;
     }
 
-    async fn watch(self) {
+    async fn watch(mut self) {
         let timing = self.timing;
         let mut doubted = false;
         let mut wrong = timing.wrong.0;
@@ -96,14 +98,16 @@ impl Watcher {
     }
 
     /// One check, which takes as long as sshd takes.
-    async fn check(&self) -> Result<(), CheckError> {
+    async fn check(&mut self) -> Result<(), CheckError> {
         let began = Instant::now();
-        let mut stream = connect(self.address, &self.dialer).await?;
+        let address = self.address;
+        let listed = listening::look(address);
+        let mut stream = connect(address, &self.dialer).await?;
+        // Something listens, so the kernel either lists it or can't. sshd may stop between the
+        // connection and the second look.
+        self.listable = listed || listening::look(address);
         let apart = self.dialer.is_own(&stream, &Origin::Check);
-        let error = |reason| CheckError {
-            address: self.address,
-            reason,
-        };
+        let error = |reason| CheckError { address, reason };
         let mut proven = false;
         let read = {
             let mut reading = pin!(read_banner(&mut stream, PATIENCE));
@@ -112,8 +116,7 @@ impl Watcher {
                 tokio::select! {
                     read = &mut reading => break read,
                     () = self.signals.proof.notified() => {
-                        proven = true;
-                        self.vouched();
+                        proven |= self.take_proof();
                     }
                     () = sleep_until(began + silent), if !proven => {
                         self.down(&error(Reason::Silent(silent)));
@@ -134,30 +137,45 @@ impl Watcher {
     }
 
     /// Waits for `time`, or until a user has got through.
-    async fn pause(&self, time: Duration) -> Woken {
+    ///
+    /// A proof of an sshd that has stopped since ends the wait as well: a check is due.
+    async fn pause(&mut self, time: Duration) -> Woken {
         tokio::select! {
             () = sleep(time) => Woken::Due,
             () = self.signals.proof.notified() => {
-                self.vouched();
-                Woken::Proof
+                if self.take_proof() {
+                    Woken::Proof
+                } else {
+                    Woken::Due
+                }
             }
         }
     }
 
-    async fn pause_or_suspicion(&self, time: Duration) -> Woken {
+    async fn pause_or_suspicion(&mut self, time: Duration) -> Woken {
+        let signals = Arc::clone(&self.signals);
         tokio::select! {
             woken = self.pause(time) => woken,
-            () = self.signals.suspect.notified() => Woken::Suspicion,
+            () = signals.suspect.notified() => Woken::Suspicion,
         }
     }
 
     /// Returns when there is a reason for another check: for a suspicion `pause` after the last one
     /// at the earliest, and at once where the kernel will refuse it, which sshd does not notice.
-    async fn rest(&self, pause: Duration) {
+    async fn rest(&mut self, pause: Duration) {
         let earliest = Instant::now() + pause;
         let mut blind = Instant::now() + self.timing.blind;
         let mut due = None;
         loop {
+            let now = Instant::now();
+            let gone = if self.listable {
+                !listening::look(self.address)
+            } else {
+                now >= blind
+            };
+            if gone || due.is_some_and(|due| due <= now) {
+                return;
+            }
             let left = due.map(|due: Instant| due.saturating_duration_since(Instant::now()));
             let next = left.unwrap_or(Duration::MAX).min(self.timing.steady);
             match self.pause_or_suspicion(next).await {
@@ -168,20 +186,7 @@ impl Watcher {
                 }
                 Woken::Due => {}
             }
-            let now = Instant::now();
-            let gone = if self.is_listed() {
-                !listening::look(self.address)
-            } else {
-                now >= blind
-            };
-            if gone || due.is_some_and(|due| due <= now) {
-                return;
-            }
         }
-    }
-
-    fn is_listed(&self) -> bool {
-        matches!(*self.state.borrow(), State::Ready { listed: true, .. })
     }
 
     fn ready(&self, banner: String, latency: Duration, apart: bool) {
@@ -194,12 +199,27 @@ impl Watcher {
         self.vouched();
     }
 
+    /// Takes the report that a user's connection got past the banners; returns whether it counts.
+    ///
+    /// The report comes seconds after the event. Where the kernel lists the socket of sshd, and no
+    /// longer does, sshd has stopped in between.
+    fn take_proof(&mut self) -> bool {
+        let listed = listening::look(self.address);
+        if self.listable && !listed {
+            debug!("sshd has stopped since a connection got past its banner");
+            return false;
+        }
+        self.listable = listed;
+        self.vouched();
+        true
+    }
+
     /// sshd answers: a check has read its banner, or a user has got past it.
     fn vouched(&self) {
         let banner = self.slice.get().banner.unwrap_or_default();
         let state = State::Ready {
             banner: banner.clone(),
-            listed: listening::look(self.address),
+            listable: self.listable,
         };
         self.state.send_if_modified(|before| {
             if !before.is_ready() {

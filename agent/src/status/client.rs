@@ -63,7 +63,7 @@ pub fn run(options: &cli::Status) -> ExitCode {
         limit: options.wait.map(Duration::from_secs),
     };
     let mut out = io::stdout().lock();
-    match follow(&socket, goal, look, &mut out) {
+    match follow(&socket, goal, look, &mut out, &mut io::stderr()) {
         Ok(exit) => exit.into(),
         Err(error) => {
             // Nobody reads us any more, as in `vmagent status --watch | head`: nothing to say.
@@ -209,7 +209,16 @@ struct Conversation {
 }
 
 /// Prints what was asked for, and says how it came out.
-fn follow(socket: &Path, goal: Goal, look: Look, out: &mut impl Write) -> Result<Exit, Failure> {
+///
+/// While it waits, it writes the first failure to `notes`.
+fn follow(
+    socket: &Path,
+    goal: Goal,
+    look: Look,
+    out: &mut impl Write,
+    notes: &mut impl Write,
+) -> Result<Exit, Failure> {
+    let mut noted = false;
     let mut conversation = Conversation {
         look,
         goal,
@@ -223,7 +232,9 @@ fn follow(socket: &Path, goal: Goal, look: Look, out: &mut impl Write) -> Result
         let Err(failure) = result else { break };
         // Whoever waits, or has watched one go, waits for the next one as well.
         let again = goal.wait || (look.watch && conversation.last.is_some());
-        if failure.output.is_some() || !again {
+        // Time does not give this user a right.
+        let is_final = failure.output.is_some() || failure.exit == Exit::NotAllowed;
+        if is_final || !again {
             return Err(failure);
         }
         if conversation.is_due() {
@@ -231,6 +242,10 @@ fn follow(socket: &Path, goal: Goal, look: Look, out: &mut impl Write) -> Result
                 Some(_) => break,
                 None => return Err(failure),
             }
+        }
+        if goal.wait && !noted {
+            let _ = writeln!(notes, "vmagent: waiting: {failure}");
+            noted = true;
         }
         std::thread::sleep(RETRY);
     }

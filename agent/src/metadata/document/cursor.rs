@@ -200,7 +200,7 @@ impl<'a> Fields<'a> {
         }
         for key in self.unknown() {
             let path = self.path(&shown(key));
-            let near = || self.known.iter().filter(|known| is_near(key, known));
+            let near = || self.known.iter().filter(|known| is_slip(key, known));
             if let Some(meant) = near().find(|known| self.lacks(known)) {
                 let problem = format!("unknown key, and {meant} is missing");
                 let advice = format!("Rename {path} to {meant}.");
@@ -218,10 +218,6 @@ impl<'a> Fields<'a> {
 /// Whether `found` is likely a misspelling of `known`: another case or separator, an abbreviation
 /// of four letters or more, or a wrong letter in each three (one in a short word).
 pub(super) fn is_near(found: &str, known: &str) -> bool {
-    let fold = |key: &str| -> String {
-        let letters = key.chars().filter(|c| !matches!(c, '-' | '_' | ' '));
-        letters.flat_map(char::to_lowercase).collect()
-    };
     let (found, known) = (fold(found), fold(known));
     let slips = match known.len() {
         ..=4 => 1,
@@ -229,6 +225,31 @@ pub(super) fn is_near(found: &str, known: &str) -> bool {
     };
     (found.len() >= 4 && known.starts_with(&found))
         || strsim::damerau_levenshtein(&found, &known) <= slips
+}
+
+/// Whether `found` is near to `known`, and no other word that a document could hold. A short word
+/// has many neighbours: there, two letters may be wrong, and of two not the first one. So
+/// `revision` and `session` are not `version`.
+fn is_slip(found: &str, known: &str) -> bool {
+    /// The length of a word from which on all that is near is a slip.
+    const LONG: usize = 9;
+    if !is_near(found, known) {
+        return false;
+    }
+    let (found, known) = (fold(found), fold(known));
+    known.len() >= LONG
+        || known.starts_with(&found)
+        || match strsim::damerau_levenshtein(&found, &known) {
+            0 | 1 => true,
+            2 => found.chars().next() == known.chars().next(),
+            _ => false,
+        }
+}
+
+/// A key without what a misspelling often changes: case and separators.
+fn fold(key: &str) -> String {
+    let letters = key.chars().filter(|c| !matches!(c, '-' | '_' | ' '));
+    letters.flat_map(char::to_lowercase).collect()
 }
 
 /// A key as a complaint repeats it.

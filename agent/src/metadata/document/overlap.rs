@@ -3,18 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::cursor::quoted;
-use super::{DocumentFault, RemoteForward, ServiceForward};
+use super::{DocumentFault, RemoteForward, ServiceForward, TunnelSpec};
 
 /// Refuses a document that asks twice for the same listening address.
 ///
 /// The proxy would refuse the second request, and the agent would report its own forward as another
 /// holder of the port.
-pub(super) fn refuse(
-    tunnel: &RemoteForward,
-    forwards: &[ServiceForward],
-) -> Result<(), DocumentFault> {
-    let mut before = vec![(tunnel, "tunnel".to_owned())];
-    for (index, ServiceForward { at, .. }) in forwards.iter().enumerate() {
+pub(super) fn refuse(tunnel: &TunnelSpec) -> Result<(), DocumentFault> {
+    let mut before = vec![(&tunnel.forward, "tunnel".to_owned())];
+    for (index, ServiceForward { at, .. }) in tunnel.forwards.iter().enumerate() {
         let place = format!("tunnel.forwards[{index}]");
         if let Some((other, first)) = before.iter().find(|(other, _)| collide(at, other)) {
             let problem = format!(

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::cursor::{is_near, shown};
 use super::read::document;
-use super::{Document, DocumentFault};
+use super::{Document, DocumentFault, overlap};
 use crate::metadata::tree::{TWICE, Tree, json};
 use crate::metadata::yaml;
 
@@ -13,6 +13,9 @@ pub(in crate::metadata) const KEY: &str = "vmagent";
 
 /// The key of the tunnel in a document.
 const TUNNEL: &str = "tunnel";
+
+/// The keys of a tunnel that other programs hardly have both of.
+const OWN: [&str; 2] = ["proxies", "private_key"];
 
 /// Whether a text belongs to this agent alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +80,7 @@ pub(in crate::metadata) fn find(value: &Value, carrier: Carrier) -> Result<Parse
         (Value::Null, Carrier::Own) => Ok(Parsed::Empty),
         (Value::Object(entries), _) => match entries.get(KEY) {
             // A carrier that is itself named after us may hold the key once more.
-            Some(inner) => not_beside(entries, find(inner, Carrier::Own)?),
+            Some(inner) => not_beside(entries, carrier, find(inner, Carrier::Own)?),
             None if entries.is_empty() && carrier == Carrier::Own => Ok(Parsed::Empty),
             None => {
                 if let Some(key) = misspelt(entries) {
@@ -86,7 +89,7 @@ pub(in crate::metadata) fn find(value: &Value, carrier: Carrier) -> Result<Parse
                     return Err(DocumentFault::value(&key, problem, &advice));
                 }
                 if carrier == Carrier::Own || is_bare(entries) {
-                    return document(value).map(Parsed::Document);
+                    return checked(value);
                 }
                 Ok(Parsed::Missing)
             }
@@ -95,19 +98,34 @@ pub(in crate::metadata) fn find(value: &Value, carrier: Carrier) -> Result<Parse
         (Value::String(text), Carrier::Own) if text.contains('\n') => {
             parse(text.as_bytes(), Carrier::Own)
         }
-        (_, Carrier::Own) => document(value).map(Parsed::Document),
+        (_, Carrier::Own) => checked(value),
         (_, Carrier::Shared) => Ok(Parsed::Missing),
     }
 }
 
+fn checked(value: &Value) -> Result<Parsed, DocumentFault> {
+    let document = document(value)?;
+    if let Some(tunnel) = &document.tunnel {
+        overlap::refuse(tunnel)?;
+    }
+    Ok(Parsed::Document(document))
+}
+
 /// Refuses a document without a tunnel where a tunnel stands beside our key, or another document
 /// before it: it has lost its indentation, and would otherwise count as "no tunnel is wanted".
-fn not_beside(entries: &Map<String, Value>, parsed: Parsed) -> Result<Parsed, DocumentFault> {
+///
+/// In a text that others use as well, a key of that name may be theirs: only a whole tunnel is ours.
+fn not_beside(
+    entries: &Map<String, Value>,
+    carrier: Carrier,
+    parsed: Parsed,
+) -> Result<Parsed, DocumentFault> {
     if matches!(&parsed, Parsed::Document(document) if document.tunnel.is_some()) {
         return Ok(parsed);
     }
+    let ours = carrier == Carrier::Own || is_bare(entries) || has_both(entries);
     let mut keys = [TUNNEL, "proxies", "private_key"].into_iter();
-    if let Some(key) = keys.find(|key| entries.contains_key(*key)) {
+    if let Some(key) = keys.find(|key| ours && entries.contains_key(*key)) {
         let problem = format!("found beside {KEY}, which asks for no tunnel");
         let advice = format!("Indent it, so that it stands inside {KEY}.");
         return Err(DocumentFault::value(key, problem, &advice));
@@ -129,17 +147,18 @@ fn misspelt(entries: &Map<String, Value>) -> Option<String> {
 
 /// Whether a mapping without our key is a document all the same, be it a wrong one.
 fn is_bare(entries: &Map<String, Value>) -> bool {
-    type Entries = Map<String, Value>;
-    const OWN: [&str; 2] = ["proxies", "private_key"];
-    let either = |entries: &Entries| OWN.iter().any(|key| entries.contains_key(*key));
-    let both = |entries: &Entries| OWN.iter().all(|key| entries.contains_key(*key));
+    let either = |tunnel: &Map<String, Value>| OWN.iter().any(|key| tunnel.contains_key(*key));
     // Other programs may have a key of a similar name; only a whole tunnel below it is ours.
     let tunnel = |(key, value): (&String, &Value)| match value.as_object() {
-        Some(tunnel) if key == TUNNEL => either(tunnel) || both(entries),
-        Some(tunnel) => is_near(key, TUNNEL) && both(tunnel),
-        None => key == TUNNEL && both(entries),
+        Some(tunnel) if key == TUNNEL => either(tunnel) || has_both(entries),
+        Some(tunnel) => is_near(key, TUNNEL) && has_both(tunnel),
+        None => key == TUNNEL && has_both(entries),
     };
     entries.iter().any(tunnel)
+}
+
+fn has_both(entries: &Map<String, Value>) -> bool {
+    OWN.iter().all(|key| entries.contains_key(*key))
 }
 
 fn mentions_us(text: &[u8]) -> bool {

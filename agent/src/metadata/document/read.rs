@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::DocumentFault;
 use super::cursor::{Cursor, Fields};
-use super::overlap;
 use super::{Document, Login, Proxy, RemoteForward, ServiceForward, TunnelSpec, When};
 use crate::metadata::host_keys::{self, HostKeys};
 use crate::metadata::key;
@@ -24,8 +23,11 @@ const TUNNEL: [&str; 7] = [
     "certificate",
 ];
 
-/// Reads the whole of it.
-pub(super) fn document(value: &Value) -> Result<Document, DocumentFault> {
+/// Reads the whole of it. Two forwards may ask for the same place.
+///
+/// # Errors
+/// A wrong value.
+pub(in crate::metadata) fn document(value: &Value) -> Result<Document, DocumentFault> {
     let mut warnings = Vec::new();
     let mut fields = Cursor::root(value).mapping()?;
     let version = fields.optional("version");
@@ -34,7 +36,10 @@ pub(super) fn document(value: &Value) -> Result<Document, DocumentFault> {
         None => warnings.push("version: missing, taken as 1".to_owned()),
     }
     let at = fields.optional("tunnel");
-    fields.without(&TUNNEL, "tunnel")?;
+    // A key that the tunnel has as well is one that this version does not know.
+    let mut absent = TUNNEL.to_vec();
+    absent.retain(|key| value["tunnel"][*key].is_null());
+    fields.without(&absent, "tunnel")?;
     let tunnel = match at {
         Some(at) => Some(Arc::new(tunnel(at.mapping()?, &mut warnings)?)),
         // Nothing but the version: no tunnel is wanted. Without a version it is a mistake.
@@ -93,7 +98,6 @@ fn tunnel(mut fields: Fields<'_>, warnings: &mut Vec<String>) -> Result<TunnelSp
             forwards.push(service_forward(item.mapping()?, &absent, warnings)?);
         }
     }
-    overlap::refuse(&forward, &forwards)?;
     let login = login(&mut fields)?;
     fields.finish(warnings)?;
     Ok(TunnelSpec {

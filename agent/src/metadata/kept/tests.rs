@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::metadata::document::{ServiceForward, TunnelSpec};
 use crate::metadata::fixtures::{self, Directory};
 
 fn keeper(directory: &Directory, machine: &str) -> Keeper {
@@ -49,6 +50,25 @@ fn the_next_agent_finds_the_document_and_nobody_else_reads_it() {
     assert_eq!(kept.found, found(2));
     assert_eq!(kept.identity, named(None, Some("i-1")));
     assert!(kept.fetched_at.age().as_secs() < 60);
+}
+
+#[test]
+fn a_document_of_an_older_agent_that_asks_twice_for_a_port_is_still_used() {
+    let mut document = Document::clone(&fixtures::document(1));
+    let mut tunnel = TunnelSpec::clone(document.tunnel.as_ref().unwrap());
+    tunnel.forwards = vec![ServiceForward {
+        at: tunnel.forward.clone(),
+        to: "127.0.0.1:80".parse().unwrap(),
+    }];
+    document.tunnel = Some(Arc::new(tunnel));
+    let found = Found {
+        document: Arc::new(document),
+        source: SourceName::Ec2,
+    };
+    let directory = Directory::new();
+    keeper(&directory, "m").keep(&found, &Identity::default());
+    let kept = keeper(&directory, "m").load(&Identity::default()).unwrap();
+    assert_eq!(kept.found, found);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::thread::JoinHandle;
 
@@ -50,7 +51,7 @@ fn ask(path: &Path, wait: Option<u64>, look: Look) -> (Result<Exit, Failure>, St
         limit: wait.map(Duration::from_millis),
         ..Goal::default()
     };
-    let result = follow(path, goal, look, &mut out);
+    let result = follow(path, goal, look, &mut out, &mut io::sink());
     (result, String::from_utf8(out).unwrap())
 }
 
@@ -77,7 +78,7 @@ fn a_way_in_is_waited_for_whatever_the_rest() {
             limit: limit.map(Duration::from_millis),
         };
         let mut out = Vec::new();
-        let exit = follow(&path, goal, SCRIPT, &mut out).unwrap();
+        let exit = follow(&path, goal, SCRIPT, &mut out, &mut io::sink()).unwrap();
         let status: Value = serde_json::from_slice(&out).unwrap();
         (exit, status["tunnel"]["state"].clone())
     };
@@ -193,6 +194,48 @@ fn waiting_includes_an_agent_that_is_not_there_yet() {
     late.join().unwrap();
 }
 
+const TUNNEL: Goal = Goal {
+    way: Some(Way::Tunnel),
+    wait: true,
+    limit: None,
+};
+
+#[test]
+fn waiting_ends_at_once_where_it_is_not_allowed_to_ask() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("status.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let asked = std::thread::spawn(move || {
+        // Of this thread only. Root may open any socket; another user may not.
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
+        let mut notes = Vec::new();
+        let result = follow(&path, TUNNEL, SCRIPT, &mut io::sink(), &mut notes);
+        (result.unwrap_err().exit, notes)
+    });
+    assert_eq!(asked.join().unwrap(), (Exit::NotAllowed, vec![]));
+}
+
+#[test]
+fn waiting_says_once_why_it_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("status.sock");
+    let limit = RETRY * 3;
+    let goal = Goal {
+        limit: Some(limit),
+        ..TUNNEL
+    };
+    let mut notes = Vec::new();
+    let result = follow(&socket, goal, SCRIPT, &mut io::sink(), &mut notes);
+    assert_eq!(result.unwrap_err().exit, Exit::NotRunning);
+    let notes = String::from_utf8(notes).unwrap();
+    assert_eq!(notes.lines().count(), 1, "{notes}");
+    assert!(
+        notes.starts_with("vmagent: waiting: the agent is not running"),
+        "{notes}"
+    );
+}
+
 #[test]
 fn watching_prints_a_line_for_each_change() {
     let dir = tempfile::tempdir().unwrap();
@@ -220,7 +263,7 @@ fn a_reader_that_has_enough_ends_it_without_a_word() {
     }
     let dir = tempfile::tempdir().unwrap();
     let (path, _) = agent(dir.path(), &[status(true)], true);
-    let error = follow(&path, Goal::default(), SCRIPT, &mut Closed).unwrap_err();
+    let error = follow(&path, Goal::default(), SCRIPT, &mut Closed, &mut io::sink()).unwrap_err();
     assert!(error.output.is_some());
 }
 

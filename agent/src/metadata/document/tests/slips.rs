@@ -74,8 +74,73 @@ fn each_key_of_the_tunnel_one_level_up_is_refused() {
         "certificate",
     ] {
         let mut document = fixtures::json(1);
+        let tunnel = document["tunnel"].as_object_mut().unwrap();
+        let value = tunnel.remove(key).unwrap_or(json!("x"));
+        document[key] = value;
+        refused(
+            &json!({ "vmagent": document }).to_string(),
+            key,
+            "into tunnel",
+        );
+    }
+}
+
+#[test]
+fn a_key_that_the_tunnel_has_as_well_is_a_warning_one_level_up() {
+    let mut document = fixtures::json(1);
+    document["tunnel"]["when"] = json!("always");
+    for key in ["when", "proxies", "bind", "port", "private_key"] {
+        let mut document = document.clone();
         document[key] = json!("x");
-        refused(&document.to_string(), key, "into tunnel");
+        let text = document.to_string();
+        let read = good(own(&text));
+        assert_eq!(good(shared(&text)), read);
+        assert!(read.tunnel.is_some());
+        let expected = format!("{key}: unknown key; accepted: version, tunnel");
+        assert_eq!(read.warnings, [expected]);
+    }
+}
+
+#[test]
+fn keys_of_other_programs_beside_our_key_are_theirs() {
+    for beside in [
+        "tunnel: {vpn: true}",
+        "tunnel:",
+        "proxies: [http://proxy.example.org:3128]",
+        "private_key: x",
+        "proxies: []\ntunnel: wg0",
+    ] {
+        for ours in ["vmagent: {version: 1}", "vmagent:"] {
+            let text = format!("#cloud-config\n{ours}\n{beside}\n");
+            let alone = shared(&format!("#cloud-config\n{ours}\n"));
+            assert_eq!(shared(&text), alone, "{text}");
+            assert!(own(&text).is_err(), "{text}");
+        }
+    }
+    refused(
+        "vmagent: {version: 1}\nproxies: []\nprivate_key: x\n",
+        "proxies",
+        "inside vmagent",
+    );
+}
+
+#[test]
+fn another_word_is_no_slip_of_version() {
+    for word in ["revision", "session", "Session", "mission", "verbose"] {
+        let mut document = fixtures::json(1);
+        document.as_object_mut().unwrap().remove("version");
+        document[word] = json!(12);
+        let warnings = good(own(&document.to_string())).warnings;
+        assert_eq!(
+            warnings,
+            [
+                "version: missing, taken as 1".to_owned(),
+                format!("{word}: unknown key; accepted: version, tunnel"),
+            ]
+        );
+        document["version"] = json!(1);
+        let warnings = good(own(&document.to_string())).warnings;
+        assert!(!warnings[0].contains("did you mean"), "{warnings:?}");
     }
 }
 
