@@ -76,7 +76,7 @@ impl Machine {
         now + longest.mul_f64(0.55 + 0.45 * self.random.f64())
     }
 
-    /// Takes the end of a probe. It never ends the session: see [`Machine::reopen`].
+    /// Takes the end of a probe. It never ends the session: see [`Machine::reopen_again`].
     pub(super) fn probed(&mut self, now: Instant, probe: Probe) {
         let (State::Proving { proxy, port, .. } | State::Up { proxy, port, .. }) = self.state
         else {
