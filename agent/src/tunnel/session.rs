@@ -3,39 +3,36 @@
 //! [`run`] owns everything that belongs to the session: the connection, the channels, the probe.
 //! When it returns, none of it is left.
 
+mod checks;
 mod requests;
 
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use russh::Disconnect;
 use russh::client::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::channels::Channels;
 use super::connect::{Connection, connect};
-use super::evidence::{Evidence, Traffic};
+use super::evidence::Evidence;
 use super::fault::Fault;
 use super::handler::Gate;
 use super::keepalive::{self, Watched};
 use super::login::{log_in, renew};
 use super::machine::Probe;
 use super::plan::{Ask, Plan, Told};
-use super::probe::{Desk, Probing};
+use super::probe::Desk;
 use super::services::Services;
-use super::timing::Timing;
 use super::wire::Line;
 use crate::host;
 use crate::moment::at;
-
-/// How long an address may be gone while users are connected through the session.
-const RETURN: Duration = Duration::from_secs(5);
 
 /// What runs beside the session's loop and comes back to it.
 enum Done {
@@ -192,39 +189,8 @@ impl Session {
         match ask {
             Ask::Request => self.request(),
             Ask::Probe => self.probe().await,
-            Ask::CheckAddress if !host::has_address(self.line.local()) => {
-                if self.channels.is_idle() {
-                    return Err(self.address_gone());
-                }
-                // A link that flaps, or a renewed lease, brings it back, and the connections with
-                // it.
-                self.jobs.spawn(async {
-                    sleep(RETURN).await;
-                    Done::LookForAddress
-                });
-            }
-            // An address that a stale session is bound to may be back.
-            Ask::CheckAddress => self.plan.ghosts.lay_to_rest(self.line.peer()),
-            Ask::CheckPeer => {
-                let handle = Arc::clone(&self.handle);
-                let Timing {
-                    wake,
-                    keepalive_lost,
-                    ..
-                } = self.plan.timing;
-                // Users may still be connected: as long as a keepalive may take.
-                let wake = if self.channels.is_idle() {
-                    wake
-                } else {
-                    keepalive_lost
-                };
-                let (arrivals, vitals) = (self.line.arrivals(), self.line.vitals());
-                self.jobs.spawn(async move {
-                    let ping = async { handle.send_ping().await.is_ok() };
-                    let stands = keepalive::stands(ping, arrivals, || vitals.now(), wake);
-                    Done::Alive(stands.await)
-                });
-            }
+            Ask::CheckAddress => return self.check_address(),
+            Ask::CheckPeer => self.check_peer(),
             Ask::Retire => {
                 self.retiring = true;
                 let (handle, listening) = (Arc::clone(&self.handle), self.channels.listening());
@@ -235,39 +201,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-
-    /// Probes, where there is a need: a user's traffic proves more, and would hold the probe up.
-    async fn probe(&mut self) {
-        let Some(port) = self.port else { return };
-        let since = std::mem::replace(&mut self.asked, Instant::now());
-        match self.evidence.since(since) {
-            Traffic::Proof => {
-                self.full_packets = true;
-                let _ = self.tell.send(Told::Probed(Probe::Carried)).await;
-                return;
-            }
-            Traffic::Busy => return,
-            Traffic::None => self.evidence.want(),
-        }
-        if std::mem::replace(&mut self.probing, true) {
-            return;
-        }
-        let probing = Probing {
-            handle: Arc::clone(&self.handle),
-            desk: self.desk.clone(),
-            host: self.plan.proxy.host.clone(),
-            peer: self.line.peer(),
-            segment: self.plan.segment,
-            bind: self.plan.spec.forward.bind.clone(),
-            port,
-            padded: self.channels.is_idle(),
-            sshd: self.plan.sshd,
-            timing: self.plan.timing.clone(),
-        };
-        let padded = probing.padded;
-        self.jobs
-            .spawn(async move { Done::Probe(probing.run().await, padded) });
     }
 
     async fn done(&mut self, done: Done) -> Result<(), Fault> {
@@ -309,13 +242,6 @@ impl Session {
         // The driver is gone only when this task is about to be as well.
         let _ = self.tell.send(told).await;
         Ok(())
-    }
-
-    fn address_gone(&self) -> Fault {
-        Fault::AddressGone {
-            proxy: self.plan.proxy.to_string(),
-            address: self.line.local(),
-        }
     }
 
     /// Gives the ports back, lets open connections end for a moment, and says goodbye.
