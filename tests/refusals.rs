@@ -158,7 +158,7 @@ fn a_public_bind_that_the_proxy_keeps_to_itself_is_not_reachable() {
         |scene, agent| {
             allow_public_binds(&scene.proxy);
             // The session that there is lives on with the old configuration: by itself, the agent logs
-            // in again after a minute.
+            // in again at growing distances.
             scene.proxy.stop();
             scene.proxy.start().unwrap();
             agent.signal(Signal::SIGHUP).unwrap();

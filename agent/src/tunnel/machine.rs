@@ -5,7 +5,7 @@
 //!   Idle ───────────> Opening ──────────────> Proving ────────────────────────────> Up
 //!    ^                 │ ^  │ refused         ^                                      │
 //!    │ nothing  ended, │ │  v         granted │       unused, and another login could │
-//!    │ wanted     late │ │ PortHeld ──────────┘       come out better (after minutes) │
+//!    │ wanted     late │ │ PortHeld ──────────┘       come out better (ever later)    │
 //!    │                 v │ due, nudge                                                v
 //!    └── Closing ───> Waiting <─────────────────────────────────────────────────── Closing
 //! ```

@@ -83,9 +83,8 @@ pub struct Timing {
     pub prove: Duration,
     /// How long a forward that fails its probes is kept while nobody uses it, before another
     /// login may get a better one (sshd reads its configuration for each new connection only): at
-    /// first where there is one proxy, and where there are others; doubled each time, up to the
-    /// last.
-    pub reopen: (Duration, Duration, Duration),
+    /// first, and at the longest; doubled each time.
+    pub reopen: (Duration, Duration),
     /// An orderly end of a session: cancel the forward, say goodbye.
     pub close: Duration,
 }
@@ -129,11 +128,7 @@ impl Default for Timing {
             vouched: Duration::from_secs(3600),
             settled: Duration::from_secs(600),
             prove: Duration::from_secs(8),
-            reopen: (
-                Duration::from_secs(60),
-                Duration::from_secs(10),
-                Duration::from_secs(3600),
-            ),
+            reopen: (Duration::from_secs(8), Duration::from_secs(3600)),
             close: Duration::from_secs(1),
         }
     }

@@ -177,14 +177,12 @@ impl Machine {
     /// When to log in again in the hope of a better forward. `ssh -R` never would, so the
     /// distances grow.
     fn reopen_again(&mut self, now: Instant, fault: &Fault) -> Instant {
-        let (alone, beside_others, longest) = self.timing.reopen;
+        let (usual, longest) = self.timing.reopen;
         let first = if matches!(fault, Fault::PathMtu { .. }) {
             // No login passes, and the next session has smaller packets.
             self.timing.retry_base
-        } else if self.ranks.count() > 1 {
-            beside_others
         } else {
-            alone
+            usual
         };
         let doubled = first.saturating_mul(1 << self.reopens.min(16)).min(longest);
         self.reopens = self.reopens.saturating_add(1);
