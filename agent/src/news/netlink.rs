@@ -1,4 +1,4 @@
-//! What the kernel tells everybody of its links, addresses, routes and policy rules.
+//! The kernel's notifications of links, addresses, routes and policy rules (rtnetlink(7)).
 
 use std::future::pending;
 use std::io;

@@ -70,7 +70,7 @@ async fn an_sshd_that_comes_late_is_found() {
     sshd.becomes_ready().await;
 }
 
-/// What a watch makes of a server at first.
+/// The first fault that a watch finds with a server.
 async fn first_fault(address: SocketAddr) -> model::Fault {
     let (_, mut sshd) = watched(address);
     sshd.changed().await;

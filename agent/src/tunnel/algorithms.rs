@@ -38,7 +38,7 @@ pub(super) const KEY_EXCHANGES: &[kex::Name] = &[
 /// modulus, so the bound is below that of the fixed groups.
 pub(super) const GROUP: (usize, usize) = (2048, 3072);
 
-/// What group exchange asks for. The library accepts these sizes, as a test checks; its default has
+/// The group sizes that group exchange asks for, in bits. The library accepts these sizes, as a test checks; its default has
 /// up to 8192 bits.
 pub(super) fn group_exchange() -> GexParams {
     let (least, most) = GROUP;

@@ -156,7 +156,7 @@ pub enum Fault {
         target: String,
         /// What happened.
         detail: String,
-        /// Nobody listens there, as far as can be seen: another login may change that.
+        /// The port refused the connection, which another login may change.
         refused: bool,
     },
     /// No probe can be made from this guest. Users may come in all the same.

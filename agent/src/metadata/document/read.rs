@@ -42,7 +42,7 @@ pub(in crate::metadata) fn document(value: &Value) -> Result<Document, DocumentF
     fields.without(&absent, "tunnel")?;
     let tunnel = match at {
         Some(at) => Some(Arc::new(tunnel(at.mapping()?, &mut warnings)?)),
-        // Nothing but the version: no tunnel is wanted. Without a version it is a mistake.
+        // A document with a version alone asks for no tunnel. Without a version it is a mistake.
         None if version.is_some() => {
             if fields.has("tunnel") {
                 empty_tunnel(&fields, &mut warnings)?;

@@ -40,7 +40,7 @@ pub enum Phase {
 }
 
 impl Validity {
-    /// What the certificate says.
+    /// The period in which the certificate is valid.
     #[must_use]
     pub fn of(certificate: &Certificate) -> Self {
         let time = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
@@ -91,7 +91,7 @@ pub struct Lapse {
 }
 
 impl Lapse {
-    /// What there is to say of the certificate at `now`; nothing of one that is valid for long.
+    /// The warning for the certificate at `now`; none for one that is valid for long.
     #[must_use]
     pub fn of(certificate: &Certificate, now: SystemTime) -> Option<Self> {
         let validity = Validity::of(certificate);

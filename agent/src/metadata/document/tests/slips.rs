@@ -41,7 +41,7 @@ fn a_document_that_lost_its_indentation_is_refused() {
         "tunnel",
         "Indent it, so that it stands inside vmagent.",
     );
-    // What is in the tunnel, whatever is left of its key.
+    // The tunnel's own keys one level up, beside an empty tunnel.
     for tunnel in ["tunnel:", "tunnel: ~", "tunnel: {}"] {
         refused(&flat(tunnel), "bind", "Move bind into tunnel");
     }
@@ -240,7 +240,7 @@ fn our_own_key_misspelt_around_a_document_is_refused() {
         let text = text.replace("  tunnel:", "  Tunnel:");
         refused(&text, slip, "vmagent.");
     }
-    // What others have under such a name is no document.
+    // Another program's value under such a name is no document.
     for text in [
         "agent: {tunnel: {vpn: true}}",
         "vm-agent: {version: 1}",
@@ -330,7 +330,7 @@ fn the_same_port_asked_for_twice_is_refused_with_both_places() {
 }
 
 proptest! {
-    /// A key far from all others stays a warning, wherever it stands: newer versions add keys.
+    /// A key far from all others stays a warning on every level: newer versions add keys.
     #[test]
     fn a_strange_key_costs_no_document(key in "x_[a-z]{3,12}", place in 0..3_usize) {
         let mut document = fixtures::json(1);
