@@ -34,6 +34,7 @@ mod limits;
 mod link;
 mod local_sshd;
 mod logins;
+mod mime;
 mod nat_verdict;
 mod networks;
 mod news;

@@ -35,11 +35,14 @@ const FOR_OTHERS: [&str; 7] = [
     "## template:",
 ];
 
+/// How it tells a cloud-config.
+const CONFIG: &str = "#cloud-config";
+
 /// How it tells a list of parts in YAML.
 const ARCHIVE: &str = "#cloud-config-archive";
 
 /// Types of parts that may hold a cloud-config; what is in them says the rest.
-const CONFIGS: [&str; 13] = [
+const CONFIGS: [&str; 18] = [
     "text/cloud-config",
     "text/cloud-config-archive",
     "text/plain",
@@ -51,9 +54,18 @@ const CONFIGS: [&str; 13] = [
     "application/octet-stream",
     "application/gzip",
     "application/x-gzip",
+    "application/gzipped",
+    "application/x-compress",
+    "application/x-compressed",
     "application/gunzip",
+    "application/x-gunzip",
     "application/gzip-compressed",
+    "application/x-gzip-compressed",
 ];
+
+/// Types of a message's parts that hold a cloud-config only if their first line says so. Writers
+/// of messages give them to any text, and cloud-init goes by the line too.
+const BY_FIRST_LINE: [&str; 2] = ["text/x-shellscript", "text/x-not-multipart"];
 
 /// Reads the user-data `body` that was found at `place`.
 #[must_use]
@@ -97,7 +109,10 @@ impl Decoder {
         if let Some(inner) = unescaped(body) {
             // One line of JSON or YAML has escapes of its own.
             let whole = Reading::of(place, body, Carrier::Shared);
-            if matches!(whole, Reading::Found(_) | Reading::Empty(_)) {
+            if matches!(
+                whole,
+                Reading::Found(_) | Reading::Empty(_) | Reading::Silent { .. }
+            ) {
                 return Ok(whole);
             }
             let reading = self.body(place, &inner, depth + 1)?;
@@ -132,7 +147,7 @@ impl Decoder {
             let (kind, file) = (text("type"), text("filename"));
             let content = item.as_str().or_else(|| text("content"));
             match content {
-                Some(content) if kind.is_none_or(may_be_config) => {
+                Some(content) if kind.is_none_or(|kind| is_of(kind, &CONFIGS)) => {
                     self.body(&part(place, number, file), content.as_bytes(), depth + 1)
                 }
                 Some(_) | None => Ok(Reading::Absent),
@@ -151,11 +166,17 @@ impl Decoder {
                 self.message(&place, inner, depth + 1)
             });
         }
-        if message.kind().is_none_or(may_be_config) {
-            let content = message.content(place)?;
-            return self.body(place, &content, depth + 1);
+        let kind = message.kind();
+        let by_first_line = is_of(kind, &BY_FIRST_LINE);
+        if !by_first_line && !is_of(kind, &CONFIGS) {
+            return Ok(Reading::Absent);
         }
-        Ok(Reading::Absent)
+        match message.content(place) {
+            Ok(content) if by_first_line && !says_config(&content) => Ok(Reading::Absent),
+            Ok(content) => self.body(place, &content, depth + 1),
+            Err(_) if by_first_line => Ok(Reading::Absent),
+            Err(fault) => Err(fault),
+        }
     }
 }
 
@@ -175,8 +196,7 @@ fn last<T>(parts: &[T], mut read: impl FnMut(usize, &T) -> Decoded) -> Decoded {
 
 fn kind(text: &[u8]) -> Kind {
     let text = text.trim_ascii_start();
-    let start = text[..text.len().min(64)].to_ascii_lowercase();
-    let begins = |mark: &str| start.starts_with(mark.as_bytes());
+    let begins = |mark: &str| begins(text, mark);
     if FOR_OTHERS.into_iter().any(begins) {
         Kind::ForOthers
     } else if begins(ARCHIVE) {
@@ -188,8 +208,18 @@ fn kind(text: &[u8]) -> Kind {
     }
 }
 
-fn may_be_config(kind: &str) -> bool {
-    CONFIGS
+/// Whether the first line says that this is a cloud-config, or a list of them.
+fn says_config(text: &[u8]) -> bool {
+    begins(text.trim_ascii_start(), CONFIG) && !matches!(kind(text), Kind::ForOthers)
+}
+
+fn begins(text: &[u8], mark: &str) -> bool {
+    let start = text.get(..mark.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(mark.as_bytes()))
+}
+
+fn is_of(kind: &str, known: &[&str]) -> bool {
+    known
         .iter()
         .any(|known| known.eq_ignore_ascii_case(kind.trim()))
 }

@@ -55,10 +55,15 @@ impl<'a> Message<'a> {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The type of what is in it, without parameters; none where it says nothing.
-    pub(super) fn kind(&self) -> Option<&str> {
-        let value = self.header("content-type")?;
-        value.split(';').next().map(str::trim)
+    /// The type of what is in it, without parameters. Where there is none, or none that can be,
+    /// it is a plain text (RFC 2045 section 5.2).
+    pub(super) fn kind(&self) -> &str {
+        let value = self.header("content-type").unwrap_or_default();
+        let kind = value.split(';').next().unwrap_or_default().trim();
+        match kind.split_once('/') {
+            Some((first, second)) if !first.is_empty() && !second.contains('/') => kind,
+            Some(_) | None => "text/plain",
+        }
     }
 
     /// The name of the file that it was.

@@ -129,8 +129,12 @@ fn what_is_for_others_is_absent() {
         }
     }
     assert!(matches!(
-        reading("#cloud-config\nvmagent:\n"),
+        reading("#cloud-config\nvmagent: null\n"),
         Reading::Empty(_)
+    ));
+    assert!(matches!(
+        reading("#cloud-config\nvmagent:\n"),
+        Reading::Silent { blank: Some(_), .. }
     ));
 }
 

@@ -86,7 +86,6 @@ fn inner((kind, headers, content): (&str, &str, &str)) -> String {
 fn parts_of_kinds_for_others_are_not_looked_into() {
     let config = config();
     for kind in [
-        "text/x-shellscript",
         "text/x-include-url",
         "text/jinja2",
         "text/part-handler",
@@ -99,6 +98,35 @@ fn parts_of_kinds_for_others_are_not_looked_into() {
     let template = format!("## template: jinja\n{config}");
     let template = [("text/cloud-config", "", template.as_str())];
     assert_eq!(reading(mime(&template)), Reading::Absent);
+}
+
+/// As cloud-init does: `UserDataProcessor._process_msg` and `type_from_starts_with`.
+#[test]
+fn the_first_line_decides_where_the_type_is_any_text() {
+    let (config, bare) = (config(), yaml(12345));
+    let upper = config.replace("#cloud-config", "\n #Cloud-Config");
+    for kind in [
+        "text/x-shellscript; charset=us-ascii",
+        "TEXT/X-Not-Multipart",
+    ] {
+        found(mime(&[(kind, "", &config)]));
+        found(mime(&[(kind, "", &upper)]));
+        found(mime(&[SCRIPT, (kind, "", &config), USERS]));
+        for other in [
+            bare.clone(),
+            format!("#!/bin/sh\n{config}"),
+            format!("#cloud-boothook\n{config}"),
+            format!("#cloud-config-jsonp\n{config}"),
+            format!("# {config}"),
+        ] {
+            let message = mime(&[(kind, "", &other)]);
+            assert_eq!(reading(&message), Reading::Absent, "{message}");
+        }
+    }
+    // What is no type is text/plain.
+    for kind in ["cloud-config", "a/b/c", ""] {
+        found(mime(&[(kind, "", &config)]));
+    }
 }
 
 #[test]
