@@ -136,3 +136,40 @@ fn a_server_that_nobody_vouches_for_gives_no_document_and_gets_no_report() -> Re
     assert_eq!(behind.receiver.told().len(), 0);
     Ok(())
 }
+
+#[test]
+fn without_certificates_plain_http_works_and_https_says_what_is_missing() -> Result<()> {
+    let behind = Behind::new()?;
+    // As a system without ca-certificates has them: a file and a folder with nothing in them.
+    let nothing = tempfile::tempdir()?;
+    let file = nothing.path().join("none.pem");
+    fs::write(&file, "")?;
+    let (file, dir) = (
+        file.display().to_string(),
+        nothing.path().display().to_string(),
+    );
+    let environment = [("SSL_CERT_FILE", &*file), ("SSL_CERT_DIR", &*dir)];
+    let start = |metadata: &str| {
+        let report = format!("url = \"https://127.0.0.1:{}/vms\"", REPORT.0);
+        let config = [("metadata", metadata), ("report", report.as_str())];
+        let dir = behind.scene.agent_dir();
+        Agent::start_with(&behind.scene.namespace, &dir, &config, &environment)
+    };
+    let plain = "sources = [\"url\"]\ndocument_url = \"http://169.254.169.254/vm.yaml\"";
+    let agent = start(plain)?;
+    agent.tunnel("up", SOON)?;
+    let report = agent.wait_for("fault of the report", SOON, |status| {
+        status["reports"][0]["fault"]["code"] == "tls-no-certificates"
+    })?;
+    assert_eq!(report["metadata"]["fault"], Value::Null, "{report:#}");
+    drop(agent);
+
+    let agent = start(&plain.replace("http://169.254.169.254", "https://127.0.0.1"))?;
+    let status = agent.wait_for("fault of the source", SOON, |status| {
+        status["metadata"]["fault"]["code"] == "tls-no-certificates"
+    })?;
+    assert_eq!(status["health"], "degraded", "{status:#}");
+    let advice = status["metadata"]["fault"]["advice"].to_string();
+    assert!(advice.contains("ca-certificates"), "{advice}");
+    Ok(())
+}

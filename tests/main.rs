@@ -1,5 +1,6 @@
 //! The promises of vmagent, each proven against real peers.
 
+mod answers;
 mod bad_bridge;
 mod bad_document;
 mod bad_input;
@@ -26,6 +27,7 @@ mod hostile;
 mod hostile_channels;
 mod https;
 mod images;
+mod inputs;
 mod kept;
 mod kept_units;
 mod kex;

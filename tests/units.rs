@@ -1,7 +1,6 @@
 //! The units, under a real systemd of either generation.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use harness::caller::{self, Caller};
@@ -9,7 +8,6 @@ use harness::limits::SOON;
 use harness::package;
 use harness::pid1::{Debian, Machine, Plan};
 use harness::wait;
-use serde_json::Value;
 
 /// How soon a killed agent is ready again.
 const RESTARTED: Duration = Duration::from_secs(3);
@@ -29,14 +27,19 @@ pub(crate) fn plan(debian: Debian) -> Plan {
 fn systemd_understands_them_and_finds_little_exposed() {
     for debian in Debian::ALL {
         let machine = plan(debian).boot();
-        let units = "vmagent.socket vmagent.service vmagent-inputs.socket vmagent-inputs@x.service";
+        let units = "vmagent.socket vmagent.service vmagent-inputs.socket vmagent-inputs@x.service \
+                     vmagent-file@x.socket vmagent-file@x.service";
         let said = machine.check(&format!("systemd-analyze verify {units} 2>&1"));
         // Newer than systemd 252, which passes over it: vmagent does without there.
         let newer =
             |line: &&str| debian == Debian::Bookworm && line.contains("Unknown key 'OpenFile'");
         let faults: Vec<_> = said.lines().filter(|line| !newer(line)).collect();
         assert_eq!(faults, [""; 0], "{debian:?}");
-        for unit in ["vmagent.service", "vmagent-inputs@.service"] {
+        for unit in [
+            "vmagent.service",
+            "vmagent-inputs@.service",
+            "vmagent-file@.service",
+        ] {
             machine.check(&format!(
                 "systemd-analyze security --offline=true --threshold={EXPOSURE} {unit}"
             ));
@@ -103,80 +106,6 @@ fn it_needs_no_vsock_device() {
     let machine = plan(Debian::Bookworm).boot();
     assert!(!machine.path("/dev/vsock").exists());
     assert_eq!(machine.property("vmagent.service", "SubState"), "running");
-}
-
-/// One pull of the root-only files.
-fn pull(machine: &Machine) -> Vec<u8> {
-    let mut stream = UnixStream::connect(machine.path("/run/vmagent-inputs.sock")).unwrap();
-    stream.set_read_timeout(Some(SOON)).unwrap();
-    // Nothing is asked; whoever waits for a question must not be left waiting.
-    stream.shutdown(std::net::Shutdown::Write).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    answer
-}
-
-#[test]
-fn root_only_inputs_reach_it_whenever_they_appear() {
-    let seeds = "/var/lib/cloud/seed";
-    let files = [
-        "/etc/vmagent/tunnel.yaml",
-        "/run/cloud-init/combined-cloud-config.json",
-        "/var/lib/cloud/instance/cloud-config.txt",
-        "/var/lib/cloud/instance/vendor-cloud-config.txt",
-        "/var/lib/cloud/instance/vendor2-cloud-config.txt",
-        &format!("{seeds}/nocloud/user-data"),
-        &format!("{seeds}/nocloud/vendor-data"),
-        &format!("{seeds}/nocloud-net/user-data"),
-        &format!("{seeds}/nocloud-net/vendor-data"),
-    ];
-    for debian in Debian::ALL {
-        let machine = plan(debian).boot();
-        // What is passed on of a file, in base64; nothing if there is no such file.
-        let passed_on = |file: &str| {
-            let answer: Value = serde_json::from_slice(&pull(&machine)).unwrap();
-            // Of seeds there are several, told apart by their directory.
-            let name = file
-                .strip_prefix(seeds)
-                .map(|name| name[1..].replace('/', "-"));
-            let base = file.rsplit('/').next().map(str::to_owned);
-            let entry = &answer[name.or(base).unwrap()];
-            match entry["state"].as_str() {
-                Some("present") => Some(entry["base64"].as_str().unwrap_or_default().to_owned()),
-                Some("absent") => None,
-                _ => panic!("{answer}\n{}", machine.journal()),
-            }
-        };
-        for file in files {
-            assert_eq!(passed_on(file), None, "{debian:?}: {file}");
-            machine.check(&format!(
-                "umask 077; mkdir -p $(dirname {file}); echo about {file} >{file}"
-            ));
-            let expected = machine.check(&format!("base64 --wrap=0 {file}"));
-            assert_eq!(passed_on(file), Some(expected), "{debian:?}: {file}");
-        }
-        // Of every kernel, and hidden from the agent itself.
-        let line = machine.check("base64 --wrap=0 /proc/cmdline");
-        let answer: Value = serde_json::from_slice(&pull(&machine)).unwrap();
-        assert_eq!(answer["kernel-command-line"]["base64"], line);
-
-        let first = files[0];
-        machine.check(&format!(": >{first}"));
-        assert_eq!(passed_on(first).as_deref(), Some(""), "empty is not absent");
-
-        // systemd takes no more than a megabyte. The answer is empty then, and the next is right.
-        machine.check(&format!("head -c 2000000 /dev/zero >{first}"));
-        assert_eq!(pull(&machine).len(), 0);
-        machine.check(&format!("rm {first}"));
-        assert_eq!(passed_on(first), None);
-
-        let stranger = machine.run(
-            "setpriv --reuid=nobody --clear-groups python3 -c '
-import socket; socket.socket(socket.AF_UNIX).connect(\"/run/vmagent-inputs.sock\")'",
-        );
-        assert!(String::from_utf8_lossy(&stranger.stderr).contains("Permission denied"));
-        assert_eq!(machine.check("systemctl --failed --no-legend"), "");
-    }
 }
 
 /// What systemd 256 and later generate in a VM, with another address.

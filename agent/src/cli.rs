@@ -44,7 +44,7 @@ pub enum Command {
     ///
     /// Exit status: 0 both are good; 78 one is not, and the message names the place.
     CheckConfig(CheckConfig),
-    /// Hand the inputs that only root may read to the agent (run by vmagent-inputs@.service).
+    /// Hand the inputs that only root may read to the agent (run by systemd).
     #[command(hide = true)]
     Inputs,
 }

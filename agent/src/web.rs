@@ -9,7 +9,7 @@ use crate::config::HttpUrl;
 use crate::lookup::Resolver;
 
 /// A client for requests to `to`. What TLS needs is set up with each: it is much, and requests are
-/// minutes apart.
+/// minutes apart. Plain http goes without, and so without certificates.
 ///
 /// No proxy of the environment stands between: a link-local address means another machine to it,
 /// and any proxy would see what is secret. No redirect is followed, and nothing is kept open.
@@ -28,8 +28,27 @@ pub(crate) fn client(to: &HttpUrl, connect: Duration) -> reqwest::Result<Client>
         // since Linux 5.7 that is no privilege.
         client = client.interface(interface);
     }
+    #[cfg(feature = "https")]
+    if !is_https(to) {
+        client = client.tls_certs_only([]);
+    }
     client.build()
 }
+
+fn is_https(to: &HttpUrl) -> bool {
+    let scheme = to.as_str().get(.."https:".len());
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
+}
+
+/// Whether [`client`] has failed since this system has no certificates of authorities. There is
+/// nothing else that it sets up for https.
+pub(crate) fn lacks_certificates(to: &HttpUrl, error: &reqwest::Error) -> bool {
+    is_https(to) && error.is_builder()
+}
+
+/// What helps against that.
+pub(crate) const NO_CERTIFICATES: &str =
+    "Install the package ca-certificates. It is tried again by itself.";
 
 /// An address as everybody may see it: a query may be a password.
 pub(crate) fn shown(url: &str) -> &str {

@@ -1,26 +1,30 @@
 //! Files that only root may read, for an agent that is not root.
 //!
 //! ```text
-//!  agent ── connect ──> /run/vmagent-inputs.sock ── systemd starts ──> vmagent inputs
-//!    ^                                               (as root it reads the files and hands them
-//!    └──────────── one JSON object, then the end ────  over as credentials, afresh each time)
+//!  agent ── connect ──> /run/vmagent-inputs/PATH ── systemd starts ──> vmagent inputs
+//!    ^                                               (as root it reads the file and hands it
+//!    └──────────── one JSON object, then the end ────  over as a credential, afresh each time)
 //! ```
 //!
-//! Each file is an entry: `{"tunnel.yaml": {"state": "present", "base64": ".."}}`, or `absent`, or
-//! `failed` with a `problem`. One pull serves all files of a round.
+//! Each file has a socket and a unit of its own, `vmagent-file@.service`: systemd bounds the
+//! credentials of a unit together, so one that is too large costs only itself. The answer is
+//! `{"file": {"state": "present", "base64": ".."}}`, or `absent`, or `failed` with a `problem`.
 //!
-//! The files of labelled disks ([`volumes`]) that process reads by itself: it may read disks, and
-//! is not root either.
+//! [`SOCKET`] leads to another process, which has an entry for each of the small files that the
+//! agent's sandbox hides ([`FILES`]), and for the files of labelled disks ([`volumes`]). It reads
+//! disks by itself, and is not root either. One pull serves a round.
 
 pub mod volumes;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::sockopt::AcceptConn;
+use nix::sys::socket::{Shutdown, getsockopt, shutdown};
 use russh::keys::ssh_key::encoding::base64::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
@@ -34,48 +38,30 @@ use super::reading::{Secret, append};
 /// Where systemd listens for us.
 pub const SOCKET: &str = "/run/vmagent-inputs.sock";
 
-/// The names of the credentials, and the files that they are loaded from.
-pub const FILES: [(&str, &str); 11] = [
-    ("tunnel.yaml", "/etc/vmagent/tunnel.yaml"),
-    (
-        "combined-cloud-config.json",
-        "/run/cloud-init/combined-cloud-config.json",
-    ),
-    (
-        "cloud-config.txt",
-        "/var/lib/cloud/instance/cloud-config.txt",
-    ),
-    (
-        "vendor-cloud-config.txt",
-        "/var/lib/cloud/instance/vendor-cloud-config.txt",
-    ),
-    (
-        "vendor2-cloud-config.txt",
-        "/var/lib/cloud/instance/vendor2-cloud-config.txt",
-    ),
-    ("nocloud-user-data", "/var/lib/cloud/seed/nocloud/user-data"),
-    (
-        "nocloud-vendor-data",
-        "/var/lib/cloud/seed/nocloud/vendor-data",
-    ),
-    (
-        "nocloud-net-user-data",
-        "/var/lib/cloud/seed/nocloud-net/user-data",
-    ),
-    (
-        "nocloud-net-vendor-data",
-        "/var/lib/cloud/seed/nocloud-net/vendor-data",
-    ),
-    // Not for root alone, but kept from the agent's sandbox.
+/// The names of credentials, and the files that they are loaded from: small ones that the agent's
+/// sandbox hides, or that only root may read.
+pub const FILES: [(&str, &str); 5] = [
     ("kernel-command-line", "/proc/cmdline"),
     ("product-serial", "/sys/class/dmi/id/product_serial"),
+    ("product-uuid", "/sys/class/dmi/id/product_uuid"),
+    ("chassis-serial", "/sys/class/dmi/id/chassis_serial"),
+    ("board-serial", "/sys/class/dmi/id/board_serial"),
 ];
+
+/// The credential of a unit that reads one file, and the name of its entry.
+const FILE: &str = "file";
+
+/// The largest file that systemd passes on, in bytes: the name of the credential counts.
+pub(super) const LARGEST: u64 = (1 << 20) - FILE.len() as u64;
+
+/// How often a file is asked for whose unit was still busy with a connection before.
+const TRIES: u32 = 3;
 
 /// How long a pull may take; systemd starts a process for it.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// The most that a pull may bring, in bytes. systemd passes on 1 MiB of credentials in all, and
-/// of each disk comes no more than that.
+/// The most that a pull may bring, in bytes. A unit has 1 MiB of credentials at most, and of each
+/// disk comes no more than that.
 const LIMIT: usize = 6 << 20;
 
 #[derive(Serialize, Deserialize)]
@@ -127,8 +113,9 @@ impl Entry {
     }
 }
 
-/// Writes what is in `$CREDENTIALS_DIRECTORY` and on labelled disks to `out`: the hidden command
-/// `vmagent inputs`.
+/// Writes what is in `$CREDENTIALS_DIRECTORY` to `out`: the hidden command `vmagent inputs`.
+///
+/// Where `out` listens, it is the one file to the first connection; else the other inputs.
 ///
 /// # Errors
 /// There is no such directory, or `out` can't be written to.
@@ -136,7 +123,12 @@ pub fn serve(mut out: impl Write + AsFd) -> io::Result<()> {
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
         io::Error::other("there is no $CREDENTIALS_DIRECTORY; systemd starts this command")
     })?;
-    serve_from(Path::new(&directory), Path::new(volumes::LABELS), &mut out)?;
+    let directory = Path::new(&directory);
+    if getsockopt(&out, AcceptConn).unwrap_or(false) {
+        let listener = UnixListener::from(out.as_fd().try_clone_to_owned()?);
+        return serve_file(directory, &mut listener.accept()?.0);
+    }
+    serve_from(directory, Path::new(volumes::LABELS), &mut out)?;
     // A disk that hangs may keep this process from ending. Fails where `out` is not a socket.
     let _ = shutdown(out.as_fd().as_raw_fd(), Shutdown::Write);
     Ok(())
@@ -147,7 +139,16 @@ fn serve_from(credentials: &Path, labels: &Path, out: &mut impl Write) -> io::Re
     for (name, _) in FILES {
         entries.insert(name.to_owned(), entry(&credentials.join(name)));
     }
-    let text = Zeroizing::new(serde_json::to_vec(&entries)?);
+    write(&entries, out)
+}
+
+fn serve_file(credentials: &Path, out: &mut impl Write) -> io::Result<()> {
+    let entry = entry(&credentials.join(FILE));
+    write(&BTreeMap::from([(FILE.to_owned(), entry)]), out)
+}
+
+fn write(entries: &BTreeMap<String, Entry>, out: &mut impl Write) -> io::Result<()> {
+    let text = Zeroizing::new(serde_json::to_vec(entries)?);
     match out.write_all(&text).and_then(|()| out.flush()) {
         // An agent that begins its round anew has hung up on this one, which is no failure.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -187,10 +188,20 @@ impl Delivered {
     }
 }
 
-/// Pulls all files through the socket at `path`.
+/// Pulls one file, whose absolute path is `file`, through its socket below `sockets`.
+pub(super) async fn pull_file(sockets: &Path, file: &Path) -> Result<Option<Secret>, String> {
+    let socket = sockets.join(file.strip_prefix("/").unwrap_or(file));
+    pulled(&socket, TRIES).await?.get(FILE)
+}
+
+/// Pulls all entries through the socket at `path`.
 pub(super) async fn pull(path: &Path) -> Result<Delivered, String> {
+    pulled(path, 1).await
+}
+
+async fn pulled(path: &Path, tries: u32) -> Result<Delivered, String> {
     let shown = path.display();
-    let bytes = match timeout(DEADLINE, receive(path)).await {
+    let bytes = match timeout(DEADLINE, receive_of(path, tries)).await {
         Ok(received) => received.map_err(|error| format!("{shown} does not serve: {error}"))?,
         Err(_) => {
             return Err(format!(
@@ -201,7 +212,7 @@ pub(super) async fn pull(path: &Path) -> Result<Delivered, String> {
     };
     if bytes.is_empty() {
         return Err(format!(
-            "{shown} ended without a word: see `journalctl -u 'vmagent-inputs@*'`"
+            "{shown} ended without a word: see `journalctl -u 'vmagent-*@*'`"
         ));
     }
     // Its own message could repeat what stands there.
@@ -209,6 +220,17 @@ pub(super) async fn pull(path: &Path) -> Result<Delivered, String> {
     entries
         .map(Delivered)
         .map_err(|_| format!("{shown} says something else than expected"))
+}
+
+/// What one of some connections brings; systemd closes one that came while the unit was busy.
+async fn receive_of(path: &Path, tries: u32) -> io::Result<Secret> {
+    for _ in 1..tries {
+        let bytes = receive(path).await?;
+        if !bytes.is_empty() {
+            return Ok(bytes);
+        }
+    }
+    receive(path).await
 }
 
 async fn receive(path: &Path) -> io::Result<Secret> {

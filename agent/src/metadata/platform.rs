@@ -142,6 +142,16 @@ impl fmt::Display for Guess {
 }
 
 impl Guess {
+    /// Whether there is a sign of EC2.
+    pub(super) fn has_ec2(&self) -> bool {
+        self.0.contains(&Platform::Ec2)
+    }
+
+    /// Whether there is a sign of OpenStack.
+    pub(super) fn has_openstack(&self) -> bool {
+        self.0.contains(&Platform::Openstack)
+    }
+
     /// Whether there is a sign of Google Compute Engine.
     pub(super) fn has_google(&self) -> bool {
         self.0.contains(&Platform::Gce)

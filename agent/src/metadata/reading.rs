@@ -1,13 +1,16 @@
 //! What one look at one source yields.
 
+mod fault;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::document::{Carrier, Document, DocumentFault, Parsed, parse};
 use crate::explain::Explain;
+
+pub use fault::SourceFault;
 
 /// The most that is read from any one place, in bytes. A document has a few thousand.
 pub const LIMIT: usize = 1 << 20;
@@ -22,10 +25,10 @@ pub enum Reading {
     Found(Arc<Document>),
     /// It answered: it has none.
     Absent,
-    /// It has the place for one, and nothing in it.
+    /// It says `null` in the place for one: it has none.
     Empty(Blank),
-    /// It has none, by an answer that it also gives when it has failed: a document that it had is
-    /// not gone for that.
+    /// It has none, by an answer that a failure can cause as well, such as an empty page: a
+    /// document that it had is not gone for that.
     Silent {
         /// What has failed then.
         fault: SourceFault,
@@ -39,13 +42,40 @@ pub enum Reading {
 impl Reading {
     /// Reads `bytes` that were found at `place`.
     pub(super) fn of(place: &str, bytes: &[u8], carrier: Carrier) -> Self {
-        if bytes.iter().all(u8::is_ascii_whitespace) {
+        if is_blank(bytes) {
             return match carrier {
-                Carrier::Own => Self::Empty(Blank::at(place)),
+                Carrier::Own => Self::nothing(place),
                 Carrier::Shared => Self::Absent,
             };
         }
-        Self::parsed(place, parse(bytes, carrier))
+        let reading = Self::parsed(place, parse(bytes, carrier));
+        if matches!(reading, Self::Empty(_)) && !says_null(bytes) {
+            return Self::nothing(place);
+        }
+        reading
+    }
+
+    /// The reading of a place with nothing in it, as a full disk, a template without its value or
+    /// a broken server leave it.
+    pub(super) fn nothing(place: &str) -> Self {
+        let blank = Blank::at(place);
+        let fault = SourceFault::Blank(blank.clone());
+        let blank = Some(blank);
+        Self::Silent { fault, blank }
+    }
+
+    /// This reading of `bytes`; [`Reading::nothing`] where it is absent because the page is empty.
+    pub(super) fn or_nothing(self, place: &str, bytes: &[u8]) -> Self {
+        if self == Self::Absent && is_blank(bytes) {
+            return Self::hollow(SourceFault::Blank(Blank::at(place)));
+        }
+        self
+    }
+
+    /// The reading of an answer that says "none", as `fault` makes it do as well.
+    pub(super) fn hollow(fault: SourceFault) -> Self {
+        let blank = None;
+        Self::Silent { fault, blank }
     }
 
     /// The reading for what was parsed at `place`.
@@ -76,7 +106,7 @@ pub struct Blank {
 }
 
 impl Blank {
-    fn at(place: &str) -> Self {
+    pub(super) fn at(place: &str) -> Self {
         let place = place.to_owned();
         Self { place }
     }
@@ -92,188 +122,19 @@ impl Explain for Blank {
     }
 }
 
-/// Why a source has failed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum SourceFault {
-    /// No connection to the service came about.
-    #[error("{url} can't be reached: {problem}")]
-    Unreachable {
-        /// What was asked for.
-        url: String,
-        /// What the system said.
-        problem: String,
-    },
-    /// The service took the connection and did not answer to the end.
-    #[error("{url} did not finish its answer: {problem}")]
-    Unfinished {
-        /// What was asked for.
-        url: String,
-        /// What came instead.
-        problem: String,
-    },
-    /// The service answered with an unexpected status.
-    #[error("{url} answered with the HTTP status {status}")]
-    Status {
-        /// What was asked for.
-        url: String,
-        /// The status.
-        status: u16,
-        /// For how long the service wants to be left alone.
-        retry_after: Option<Duration>,
-    },
-    /// The service points somewhere else; nobody went there.
-    #[error("{url} leads to {to}, and redirects are not followed")]
-    Redirected {
-        /// What was asked for.
-        url: String,
-        /// Where it led.
-        to: String,
-    },
-    /// There is more than any document has.
-    #[error("{place} is larger than {LIMIT} bytes, and was not read to the end")]
-    TooLarge {
-        /// The file or the URL.
-        place: String,
-    },
-    /// It is encoded, and not as it says.
-    #[error("{place} can't be decoded: {problem}")]
-    Undecodable {
-        /// The file or the URL, and the part of it.
-        place: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A service behind the metadata service has nothing, or can't be reached from there.
-    #[error("{place} has nothing from the service `{service}`")]
-    Silent {
-        /// The URL.
-        place: String,
-        /// The service's name there.
-        service: String,
-    },
-    /// What is there is not a document.
-    #[error("{place}: {fault}")]
-    Invalid {
-        /// The file or the URL.
-        place: String,
-        /// What is wrong with it.
-        #[source]
-        fault: DocumentFault,
-    },
-    /// A local input can't be read.
-    #[error("{place} can't be read: {problem}")]
-    Unreadable {
-        /// The file.
-        place: String,
-        /// What the system said.
-        problem: String,
-    },
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(u8::is_ascii_whitespace)
 }
 
-impl SourceFault {
-    /// Whether nothing at all is known of the service, as on a machine that has none.
-    #[must_use]
-    pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
-    }
-
-    /// For how long the service wants to be left alone.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Status { retry_after, .. } => *retry_after,
-            Self::Unreachable { .. }
-            | Self::Unfinished { .. }
-            | Self::Redirected { .. }
-            | Self::TooLarge { .. }
-            | Self::Silent { .. }
-            | Self::Invalid { .. }
-            | Self::Undecodable { .. }
-            | Self::Unreadable { .. } => None,
-        }
-    }
-}
-
-impl Explain for SourceFault {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Unreachable { .. } => "metadata-unreachable",
-            Self::Unfinished { .. } => "metadata-unfinished",
-            Self::Status { status, .. } => match status {
-                401 | 403 => "metadata-forbidden",
-                429 => "metadata-throttled",
-                500..=599 => "metadata-server-error",
-                _ => "metadata-http",
-            },
-            Self::Redirected { .. } => "metadata-redirected",
-            Self::TooLarge { .. } => "metadata-too-large",
-            Self::Undecodable { .. } => "metadata-undecodable",
-            Self::Silent { .. } => "metadata-silent",
-            Self::Invalid { fault, .. } => fault.code(),
-            Self::Unreadable { .. } => "input-unreadable",
-        }
-    }
-
-    fn advice(&self) -> String {
-        match self {
-            Self::Unreachable { .. } => "Where there is no metadata service this is normal: set \
-                 [metadata] sources to those that there are. Where there is one, check the route \
-                 to it and [metadata] url."
-                .to_owned(),
-            Self::Unfinished { .. } => "Look at the log of the metadata service: it accepts \
-                 connections and does not serve them."
-                .to_owned(),
-            Self::Status { status, .. } => status_advice(*status).to_owned(),
-            Self::Redirected { .. } => "Whoever is there would be sent what is meant for the \
-                 service, and could answer with a document. If it is right, put that address into \
-                 [metadata] url or document_url."
-                .to_owned(),
-            Self::TooLarge { place } => {
-                format!("Look at what is served at {place}: a document has a few thousand bytes.")
-            }
-            Self::Undecodable { .. } => {
-                "Compare it with what was handed over: a carrier has cut or \
-                 changed it. Plain cloud-config is the surest form."
-                    .to_owned()
-            }
-            Self::Silent { service, .. } => format!(
-                "OpenStack says the same when it can't reach that service: see nova's log. To take \
-                 the document back, have {service} answer `null`."
-            ),
-            Self::Invalid { fault, .. } => fault.advice(),
-            Self::Unreadable { place, .. } if place.starts_with("/dev/") => {
-                "Check that it is ISO 9660 or FAT, and that vmagent-inputs.socket is running: \
-                 `systemctl start vmagent-inputs.socket`."
-                    .to_owned()
-            }
-            Self::Unreadable { place, .. } => format!(
-                "Check with `ls -lL {place}` that it is a regular file; if only root may read it, \
-                 vmagent-inputs.socket has to be running: `systemctl start vmagent-inputs.socket`."
-            ),
-        }
-    }
-}
-
-fn status_advice(status: u16) -> &'static str {
-    match status {
-        401 | 403 => {
-            "The service is there and refuses this machine: see whether the cloud has it switched \
-             off for this machine (EC2: the metadata options; GCE: the project's settings), and \
-             whether a proxy or a container network stands in between."
-        }
-        429 => {
-            "The service is asked more often than it likes, most likely by other programs of this \
-             machine too. It is left alone for as long as it says."
-        }
-        500..=599 => {
-            "The service has a fault of its own: look at its log, or the status page of the cloud. \
-             It is asked again by itself."
-        }
-        _ => {
-            "Look at the log of the metadata service; if it is not of this kind, leave this source \
-             out of [metadata] sources."
-        }
-    }
+/// Whether a text that holds no more than an empty place for a document says `null` there. A key
+/// without a value is what a template leaves whose variable is empty.
+fn says_null(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let code = text.lines().map(|line| line.split('#').next());
+    let mut words = code.flatten().flat_map(|line| {
+        line.split(|c: char| c.is_whitespace() || matches!(c, ':' | ',' | '{' | '}'))
+    });
+    words.any(|word| matches!(word, "null" | "Null" | "NULL" | "~"))
 }
 
 /// Appends `more` to `bytes`, and wipes what a larger buffer leaves behind.

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::explain::Explain;
+use crate::web;
 
 /// Why somebody could not be told. The addresses have no password and no query in them.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -10,6 +11,11 @@ pub(super) enum ReportFault {
     /// No connection came about, or it broke.
     #[error("{url} can't be told how this VM is to be reached: {problem}")]
     Unreachable { url: String, problem: String },
+    /// https, and nothing here to check a server by.
+    #[error(
+        "{url} can't be told how this VM is to be reached, since no server could be checked: {problem}"
+    )]
+    NoCertificates { url: String, problem: String },
     /// The receiver is in trouble.
     #[error("{url} answered a report with the HTTP status {status}")]
     Failed { url: String, status: u16 },
@@ -25,7 +31,7 @@ impl ReportFault {
     /// Whether it stays so until a person does something.
     pub(super) fn is_final(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Failed { .. } => false,
+            Self::Unreachable { .. } | Self::NoCertificates { .. } | Self::Failed { .. } => false,
             Self::Refused { .. } | Self::NotOffered { .. } => true,
         }
     }
@@ -35,6 +41,7 @@ impl Explain for ReportFault {
     fn code(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "report-unreachable",
+            Self::NoCertificates { .. } => "tls-no-certificates",
             Self::Failed { .. } => "report-failed",
             Self::Refused { .. } => "report-refused",
             Self::NotOffered { .. } => "report-not-offered",
@@ -46,6 +53,7 @@ impl Explain for ReportFault {
             Self::Unreachable { .. } => {
                 "Check the route to it, and [report] url. This VM can be reached all the same."
             }
+            Self::NoCertificates { .. } => web::NO_CERTIFICATES,
             Self::Failed { .. } => "Look at the receiver's log; it is told again later.",
             Self::Refused { .. } => {
                 "Look at the receiver's log: it has to answer a POST of JSON with 2xx."

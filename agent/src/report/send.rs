@@ -50,7 +50,13 @@ impl Sender {
     /// Tells it.
     pub(super) async fn send(&self, message: &Message) -> Result<(), ReportFault> {
         let client = web::client(&self.to, CONNECT);
-        let client = client.map_err(|error| self.unreachable(web::deepest(&error)))?;
+        let client = client.map_err(|error| {
+            let (url, problem) = (self.shown(), web::deepest(&error));
+            match web::lacks_certificates(&self.to, &error) {
+                true => ReportFault::NoCertificates { url, problem },
+                false => ReportFault::Unreachable { url, problem },
+            }
+        })?;
         match message {
             Message::Whole(_) => {
                 let body = serde_json::to_vec(message).unwrap_or_default();

@@ -36,7 +36,7 @@ fn status() -> SourceFault {
 }
 
 fn empty() -> Reading {
-    Reading::of("/etc/vmagent/tunnel.yaml", b" \n", Carrier::Own)
+    Reading::of("/etc/vmagent/tunnel.yaml", b"null\n", Carrier::Own)
 }
 
 fn silent(blank: Option<Blank>) -> Reading {

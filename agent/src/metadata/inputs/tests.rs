@@ -28,26 +28,21 @@ async fn pulled(says: Vec<u8>) -> Result<Delivered, String> {
 #[test]
 fn every_file_has_an_entry_and_one_that_is_not_there_is_absent() {
     let directory = Directory::new();
-    directory.write("tunnel.yaml", "hello");
-    directory.write("cloud-config.txt", "vmagent:absent\n");
-    directory.write("combined-cloud-config.json", vec![b'x'; (1 << 20) + 1]);
-    std::fs::create_dir(directory.path().join("vendor-cloud-config.txt")).unwrap();
+    directory.write("kernel-command-line", "hello");
+    directory.write("product-serial", "vmagent:absent\n");
+    directory.write("product-uuid", vec![b'x'; (1 << 20) + 1]);
+    std::fs::create_dir(directory.path().join("chassis-serial")).unwrap();
     let value: Value = serde_json::from_slice(&served(&directory)).unwrap();
     let on_disks: usize = volumes::VOLUMES.iter().map(|(_, files)| files.len()).sum();
     assert_eq!(value.as_object().unwrap().len(), FILES.len() + on_disks);
     assert_eq!(
-        value["tunnel.yaml"],
+        value["kernel-command-line"],
         json!({"state": "present", "base64": "aGVsbG8="})
     );
-    assert_eq!(value["cloud-config.txt"], json!({"state": "absent"}));
-    assert_eq!(
-        value["vendor2-cloud-config.txt"],
-        json!({"state": "absent"})
-    );
-    assert_eq!(value["combined-cloud-config.json"]["state"], "failed");
-    let problem = value["vendor-cloud-config.txt"]["problem"]
-        .as_str()
-        .unwrap();
+    assert_eq!(value["product-serial"], json!({"state": "absent"}));
+    assert_eq!(value["board-serial"], json!({"state": "absent"}));
+    assert_eq!(value["product-uuid"]["state"], "failed");
+    let problem = value["chassis-serial"]["problem"].as_str().unwrap();
     assert!(problem.contains("not a regular file"), "{problem}");
 }
 
@@ -55,24 +50,24 @@ fn every_file_has_an_entry_and_one_that_is_not_there_is_absent() {
 async fn what_is_served_is_what_is_pulled() {
     let directory = Directory::new();
     let bytes: Vec<u8> = (0..=255).cycle().take(100_003).collect();
-    directory.write("tunnel.yaml", &bytes);
-    directory.write("cloud-config.txt", "");
-    std::fs::create_dir(directory.path().join("vendor-cloud-config.txt")).unwrap();
+    directory.write("kernel-command-line", &bytes);
+    directory.write("product-serial", "");
+    std::fs::create_dir(directory.path().join("chassis-serial")).unwrap();
     let delivered = pulled(served(&directory)).await.ok().unwrap();
     assert_eq!(
-        delivered.get("tunnel.yaml").unwrap().unwrap().as_slice(),
-        bytes
-    );
-    assert_eq!(
         delivered
-            .get("cloud-config.txt")
+            .get("kernel-command-line")
             .unwrap()
             .unwrap()
             .as_slice(),
+        bytes
+    );
+    assert_eq!(
+        delivered.get("product-serial").unwrap().unwrap().as_slice(),
         b""
     );
-    assert_eq!(delivered.get("combined-cloud-config.json"), Ok(None));
-    assert!(delivered.get("vendor-cloud-config.txt").is_err());
+    assert_eq!(delivered.get("board-serial"), Ok(None));
+    assert!(delivered.get("chassis-serial").is_err());
     assert!(delivered.get("something else").is_err());
 }
 
@@ -126,7 +121,7 @@ async fn what_is_on_a_labelled_disk_is_passed_on() {
 #[tokio::test]
 async fn a_disk_that_hangs_does_not_hold_up_the_rest() {
     let directory = Directory::new();
-    directory.write("tunnel.yaml", "hello");
+    directory.write("kernel-command-line", "hello");
     std::fs::create_dir(directory.path().join("labels")).unwrap();
     // Opening it for reading waits for somebody who writes.
     let mode = nix::sys::stat::Mode::S_IRWXU;
@@ -134,8 +129,37 @@ async fn a_disk_that_hangs_does_not_hold_up_the_rest() {
     let delivered = pulled(served(&directory)).await.ok().unwrap();
     let problem = delivered.get("cidata:user-data").unwrap_err();
     assert!(problem.contains("does not answer within 3 s"), "{problem}");
-    let file = delivered.get("tunnel.yaml").unwrap().unwrap();
+    let file = delivered.get("kernel-command-line").unwrap().unwrap();
     assert_eq!(file.as_slice(), b"hello");
+}
+
+#[tokio::test]
+async fn a_file_is_asked_for_again_where_its_unit_was_busy() {
+    let directory = Directory::new();
+    directory.write("file", "hello");
+    let mut says = Vec::new();
+    serve_file(directory.path(), &mut says).unwrap();
+    for (busy, expected) in [(TRIES - 1, true), (TRIES, false)] {
+        let sockets = Directory::new();
+        let socket = sockets.path().join("tunnel.yaml");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = async {
+            for _ in 0..busy {
+                drop(listener.accept().await.unwrap());
+            }
+            if expected {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(&says).await.unwrap();
+            }
+        };
+        let pulled = pull_file(sockets.path(), Path::new("/tunnel.yaml"));
+        let (pulled, ()) = tokio::join!(pulled, server);
+        match (pulled, expected) {
+            (Ok(Some(bytes)), true) => assert_eq!(bytes.as_slice(), b"hello"),
+            (Err(problem), false) => assert!(problem.contains("without a word"), "{problem}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]

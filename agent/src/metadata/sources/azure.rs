@@ -26,7 +26,7 @@ impl Azure {
     async fn page(&self, path: &str) -> Result<Option<Page>, SourceFault> {
         match self.0.get(path, METADATA).await? {
             Answer::Page(page) => Ok(Some(page)),
-            Answer::None => Ok(None),
+            Answer::NoContent | Answer::None => Ok(None),
             // Its word for a service that is being renewed: within 70 s it is back.
             Answer::Gone => Err(self.0.unexpected(path, 410)),
             Answer::Unauthorized => Err(self.0.unexpected(path, 401)),
@@ -35,8 +35,9 @@ impl Azure {
     }
 
     async fn look(&self) -> Result<Reading, SourceFault> {
+        // Every machine has this page, and an empty one says that it has no user data.
         let Some(page) = self.page(USER_DATA).await? else {
-            return Ok(Reading::Absent);
+            return Ok(Reading::hollow(self.0.unexpected(USER_DATA, 404)));
         };
         Ok(userdata::read(&self.0.url(USER_DATA), &page.body))
     }

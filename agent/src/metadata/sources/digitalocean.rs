@@ -7,10 +7,13 @@ use super::facts::Said;
 use super::http::Http;
 use super::{Later, Round, Source};
 use crate::metadata::document::{DocumentFault, tree};
-use crate::metadata::reading::{Reading, SourceFault};
+use crate::metadata::reading::{Blank, Reading, SourceFault};
 use crate::metadata::userdata;
 
 const ALL: &str = "/metadata/v1.json";
+
+/// The name of the Droplet, which is on every page.
+const ID: &str = "droplet_id";
 
 /// The user's goes over the vendor's, as with cloud-init.
 const CARRIERS: [&str; 2] = ["user_data", "vendor_data"];
@@ -27,6 +30,9 @@ impl Digitalocean {
             Ok(_) => return Reading::parsed(&place, Err(DocumentFault::no_object())),
             Err(fault) => return Reading::parsed(&place, Err(fault)),
         };
+        if droplet.0.get(ID).is_none() {
+            return Reading::hollow(SourceFault::Blank(Blank::at(&place)));
+        }
         let carried = CARRIERS.iter().filter_map(|key| {
             let text = droplet.0[key].as_str()?;
             Some(userdata::read(
@@ -44,7 +50,8 @@ impl Source for Digitalocean {
         Box::pin(async {
             match self.0.page(ALL, &[]).await {
                 Ok(Some(page)) => self.find(&page.body),
-                Ok(None) => Reading::Absent,
+                // Every Droplet has this page.
+                Ok(None) => Reading::hollow(self.0.unexpected(ALL, 404)),
                 Err(fault) => fault.into(),
             }
         })
@@ -56,7 +63,7 @@ impl Source for Digitalocean {
             let Some(droplet) = page.and_then(|page| tree(&page.body).ok()) else {
                 return Ok(None);
             };
-            let id = droplet.0["droplet_id"].as_u64().map(|id| id.to_string());
+            let id = droplet.0[ID].as_u64().map(|id| id.to_string());
             // On the interface; a Droplet without a public one has no such list.
             let address = droplet.0.pointer("/interfaces/public/0/ipv4/ip_address");
             Ok(Some(Said::new(

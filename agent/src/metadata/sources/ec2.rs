@@ -22,12 +22,26 @@ impl Ec2 {
     }
 }
 
+impl Ec2 {
+    /// 404 says that there is no user-data, if the service knows this machine. OpenStack's nova
+    /// answers 404 to everything while it does not find the machine.
+    async fn none(&mut self) -> Result<Reading, SourceFault> {
+        Ok(match self.0.get(INSTANCE_ID, &[]).await? {
+            Some(_) => Reading::Absent,
+            None => Reading::hollow(self.0.http().unexpected(USER_DATA, 404)),
+        })
+    }
+}
+
 impl Source for Ec2 {
     fn read<'a>(&'a mut self, _: &'a mut Round) -> Later<'a, Reading> {
         Box::pin(async {
             match self.0.get(USER_DATA, &[]).await {
-                Ok(Some(page)) => userdata::read(&self.0.http().url(USER_DATA), &page.body),
-                Ok(None) => Reading::Absent,
+                Ok(Some(page)) => {
+                    let place = self.0.http().url(USER_DATA);
+                    userdata::read(&place, &page.body).or_nothing(&place, &page.body)
+                }
+                Ok(None) => self.none().await.unwrap_or_else(Reading::Failed),
                 Err(fault) => fault.into(),
             }
         })

@@ -1,5 +1,6 @@
 //! Sources on this machine: a credential, a file of our own, and what cloud-init has merged.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -63,7 +64,7 @@ pub(super) struct Files {
     file: PathBuf,
 }
 
-/// One pull for all files of a round.
+/// One pull for the disks and the hidden files of a round.
 pub(super) type Pulled = Option<Result<Delivered, String>>;
 
 impl Files {
@@ -89,23 +90,23 @@ impl Files {
         }
     }
 
-    async fn file(&self, pulled: &mut Pulled) -> Reading {
-        match self.read(&self.file, pulled).await {
+    async fn file(&self) -> Reading {
+        match self.read(&self.file).await {
             Ok(Some(bytes)) => Reading::of(&shown(&self.file), &bytes, Carrier::Own),
             Ok(None) => Reading::Absent,
             Err(fault) => fault.into(),
         }
     }
 
-    async fn cloud_init(&self, pulled: &mut Pulled) -> Reading {
+    async fn cloud_init(&self) -> Reading {
         let combined = self.at(COMBINED);
-        match self.read(&combined, pulled).await {
+        match self.read(&combined).await {
             Ok(Some(bytes)) => return Reading::of(&shown(&combined), &bytes, Carrier::Shared),
             Ok(None) => {}
             Err(fault) => return fault.into(),
         }
         for path in PARTS.map(|path| self.at(path)) {
-            let reading = match self.read(&path, pulled).await {
+            let reading = match self.read(&path).await {
                 Ok(Some(bytes)) => Reading::of(&shown(&path), &bytes, Carrier::Shared),
                 Ok(None) => Reading::Absent,
                 Err(fault) => fault.into(),
@@ -140,24 +141,21 @@ impl Files {
         self.at(ENABLED).exists()
     }
 
-    /// Reads a file, through the socket of `vmagent inputs` if only root may read it.
-    pub(super) async fn read(
-        &self,
-        path: &Path,
-        pulled: &mut Pulled,
-    ) -> Result<Option<Secret>, SourceFault> {
+    /// Reads a file, through its own socket of `vmagent inputs` if only root may read it.
+    pub(super) async fn read(&self, path: &Path) -> Result<Option<Secret>, SourceFault> {
         match read_bounded(path)? {
             Content::Bytes(bytes) => return Ok(Some(bytes)),
             Content::Missing => return Ok(None),
             Content::Denied => {}
         }
-        let Some(name) = self.input_of(path) else {
-            return Err(unreadable(path, "permission denied; only root may read it"));
-        };
-        let delivered = self.pull(pulled).await;
-        let delivered = delivered
-            .map_err(|problem| unreadable(path, &format!("permission denied, and {problem}")))?;
-        delivered.get(name).map_err(|e| unreadable(path, &e))
+        // Not asked for: systemd would not start the unit.
+        if fs::metadata(path).is_ok_and(|found| found.len() > inputs::LARGEST) {
+            return Err(SourceFault::TooLarge { place: shown(path) });
+        }
+        let sockets = self.places.inputs.with_extension("");
+        let file = path.strip_prefix(&self.places.root).unwrap_or(path);
+        let pulled = inputs::pull_file(&sockets, file).await;
+        pulled.map_err(|problem| unreadable(path, &format!("permission denied, and {problem}")))
     }
 
     /// Reads a file that our sandbox may hide: what seems to be missing is asked for as well.
@@ -240,8 +238,8 @@ impl Source for Credential {
 pub(super) struct File(pub(super) Arc<Files>);
 
 impl Source for File {
-    fn read<'a>(&'a mut self, round: &'a mut Round) -> Later<'a, Reading> {
-        Box::pin(self.0.file(&mut round.pulled))
+    fn read<'a>(&'a mut self, _: &'a mut Round) -> Later<'a, Reading> {
+        Box::pin(self.0.file())
     }
 
     fn watched(&self) -> Vec<PathBuf> {
@@ -254,8 +252,8 @@ impl Source for File {
 pub(super) struct CloudInit(pub(super) Arc<Files>);
 
 impl Source for CloudInit {
-    fn read<'a>(&'a mut self, round: &'a mut Round) -> Later<'a, Reading> {
-        Box::pin(self.0.cloud_init(&mut round.pulled))
+    fn read<'a>(&'a mut self, _: &'a mut Round) -> Later<'a, Reading> {
+        Box::pin(self.0.cloud_init())
     }
 
     fn watched(&self) -> Vec<PathBuf> {

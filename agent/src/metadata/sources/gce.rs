@@ -1,5 +1,5 @@
-//! Google Compute Engine: the attribute `vmagent` of the instance, and word at once when it changes
-//! (cloud.google.com/compute/docs/metadata/querying-metadata).
+//! Google Compute Engine: the attribute `vmagent` of the instance, or else of its project, and word
+//! at once when it changes (cloud.google.com/compute/docs/metadata/querying-metadata).
 
 mod hang;
 
@@ -11,7 +11,13 @@ use super::{Later, Round, Source};
 use crate::metadata::document::Carrier;
 use crate::metadata::reading::{Reading, SourceFault};
 
-const ATTRIBUTE: &str = "/computeMetadata/v1/instance/attributes/vmagent";
+/// Where attributes are: the instance's go over those that all of the project share.
+const PLACES: [&str; 2] = [
+    "/computeMetadata/v1/instance/attributes/",
+    "/computeMetadata/v1/project/attributes/",
+];
+const NAME: &str = "vmagent";
+
 const INSTANCE_ID: &str = "/computeMetadata/v1/instance/id";
 
 /// Mapped to this guest, and never on the interface; empty where there is none.
@@ -24,34 +30,40 @@ const FLAVOR: Headers<'_> = &[("metadata-flavor", "Google")];
 #[derive(Debug)]
 pub(super) struct Gce {
     http: Http,
-    known: Known,
+    /// What the last read has shown of each place.
+    known: [Known; 2],
 }
 
 impl Gce {
     pub(super) fn new(http: Http) -> Self {
         Self {
             http,
-            known: Known::Nothing,
+            known: Default::default(),
         }
     }
 
     async fn look(&mut self) -> Result<Reading, SourceFault> {
-        match self.http.get(ATTRIBUTE, FLAVOR).await? {
-            Answer::Page(page) => {
-                self.known = match page.header("etag") {
-                    Some(etag) => Known::Version(etag.to_owned()),
-                    None => Known::Nothing,
-                };
-                let place = self.http.url(ATTRIBUTE);
-                Ok(Reading::of(&place, &page.body, Carrier::Own))
+        let mut found: [Known; 2] = Default::default();
+        for (place, known) in PLACES.iter().zip(&mut found) {
+            let attribute = format!("{place}{NAME}");
+            match self.http.get(&attribute, FLAVOR).await? {
+                Answer::Page(page) => {
+                    if let Some(etag) = page.header("etag") {
+                        *known = Known::Version(etag.to_owned());
+                    }
+                    self.known = found;
+                    let place = self.http.url(&attribute);
+                    return Ok(Reading::of(&place, &page.body, Carrier::Own));
+                }
+                Answer::NoContent | Answer::None | Answer::Gone => {
+                    *known = Known::Absent;
+                }
+                Answer::Unauthorized => return Err(self.http.unexpected(&attribute, 401)),
+                Answer::Unchanged => return Err(self.http.unexpected(&attribute, 304)),
             }
-            Answer::None | Answer::Gone => {
-                self.known = Known::Absent;
-                Ok(Reading::Absent)
-            }
-            Answer::Unauthorized => Err(self.http.unexpected(ATTRIBUTE, 401)),
-            Answer::Unchanged => Err(self.http.unexpected(ATTRIBUTE, 304)),
         }
+        self.known = found;
+        Ok(Reading::Absent)
     }
 }
 
@@ -72,7 +84,7 @@ impl Source for Gce {
     }
 
     fn change(&self) -> Option<Later<'static, ()>> {
-        hang::until_changed(self.http.clone(), self.known.clone())
+        hang::until_changed(&self.http, &self.known)
     }
 
     fn service(&self) -> Option<&Http> {

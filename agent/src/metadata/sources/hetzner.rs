@@ -21,8 +21,12 @@ impl Source for Hetzner {
     fn read<'a>(&'a mut self, _: &'a mut Round) -> Later<'a, Reading> {
         Box::pin(async {
             match self.0.page(USER_DATA, &[]).await {
-                Ok(Some(page)) => userdata::read(&self.0.url(USER_DATA), &page.body),
-                Ok(None) => Reading::Absent,
+                Ok(Some(page)) => {
+                    let place = self.0.url(USER_DATA);
+                    userdata::read(&place, &page.body).or_nothing(&place, &page.body)
+                }
+                // User data is fixed when the server is made: what was there can't be gone.
+                Ok(None) => Reading::hollow(self.0.unexpected(USER_DATA, 404)),
                 Err(fault) => fault.into(),
             }
         })

@@ -25,6 +25,8 @@ pub(super) type Headers<'a> = &'a [(&'a str, &'a str)];
 pub(super) enum Answer {
     /// 200.
     Page(Page),
+    /// 204: it has nothing to give.
+    NoContent,
     /// It has no such thing: 404.
     None,
     /// It has it no more, or not now: 410.
@@ -63,6 +65,11 @@ pub(super) struct Http {
 impl Http {
     pub(super) fn new(base: &HttpUrl) -> Self {
         Self { base: base.clone() }
+    }
+
+    /// Whether this is the address of the service.
+    pub(super) fn is_at(&self, url: &HttpUrl) -> bool {
+        self.base == *url
     }
 
     /// The address of the service.
@@ -117,7 +124,7 @@ impl Http {
     ) -> Result<Option<Page>, SourceFault> {
         let status = match self.get(path, headers).await? {
             Answer::Page(page) => return Ok(Some(page)),
-            Answer::None | Answer::Gone => return Ok(None),
+            Answer::NoContent | Answer::None | Answer::Gone => return Ok(None),
             Answer::Unchanged => StatusCode::NOT_MODIFIED,
             Answer::Unauthorized => StatusCode::UNAUTHORIZED,
         };
@@ -141,11 +148,13 @@ impl Http {
         limit: Duration,
     ) -> Result<Answer, SourceFault> {
         let shown = self.url(path);
-        let client =
-            web::client(&self.base, CONNECT).map_err(|error| SourceFault::Unreachable {
-                url: shown.clone(),
-                problem: web::deepest(&error),
-            })?;
+        let client = web::client(&self.base, CONNECT).map_err(|error| {
+            let (url, problem) = (shown.clone(), web::deepest(&error));
+            match web::lacks_certificates(&self.base, &error) {
+                true => SourceFault::NoCertificates { url, problem },
+                false => SourceFault::Unreachable { url, problem },
+            }
+        })?;
         let mut request = client.request(method, self.full(path)).timeout(limit);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -161,6 +170,7 @@ impl Http {
         let mut response = request.send().await.map_err(failed)?;
         match response.status() {
             StatusCode::OK => {}
+            StatusCode::NO_CONTENT => return Ok(Answer::NoContent),
             StatusCode::NOT_FOUND => return Ok(Answer::None),
             StatusCode::GONE => return Ok(Answer::Gone),
             StatusCode::NOT_MODIFIED => return Ok(Answer::Unchanged),

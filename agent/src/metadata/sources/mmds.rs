@@ -10,7 +10,7 @@ use super::http::{Headers, Http};
 use super::token::Session;
 use super::{Later, Round, Source};
 use crate::metadata::document::{Carrier, Parsed, find, tree};
-use crate::metadata::reading::{Reading, SourceFault};
+use crate::metadata::reading::{Blank, Reading, SourceFault};
 use crate::metadata::tree::Tree;
 use crate::metadata::userdata;
 
@@ -61,8 +61,11 @@ impl Source for Mmds {
     fn read<'a>(&'a mut self, _: &'a mut Round) -> Later<'a, Reading> {
         Box::pin(async {
             match self.tree().await {
-                Ok(Some(tree)) => self.find(&tree.0),
-                Ok(None) => Reading::Absent,
+                // A tree with nothing in it has not been set yet, or not again after a restore.
+                Ok(Some(tree)) if tree.0.as_object().is_some_and(|tree| !tree.is_empty()) => {
+                    self.find(&tree.0)
+                }
+                Ok(_) => Reading::hollow(SourceFault::Blank(Blank::at(&self.0.http().url(ALL)))),
                 Err(fault) => fault.into(),
             }
         })

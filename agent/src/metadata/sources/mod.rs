@@ -13,6 +13,7 @@ mod azure;
 mod config_drive;
 mod digitalocean;
 mod ec2;
+mod elsewhere;
 mod facts;
 mod files;
 mod gce;
@@ -34,8 +35,9 @@ use tracing::info;
 
 use super::platform::{self, Guess};
 use super::reading::{Reading, SourceFault};
-use crate::config::{Config, SourceName};
+use crate::config::{Config, HttpUrl, SourceName};
 
+use elsewhere::Clouds;
 use files::Files;
 use http::Http;
 
@@ -123,12 +125,14 @@ impl Sources {
         for (service, (_, fault)) in &self.resting {
             closed.insert(service.clone(), fault.clone());
         }
+        let named = self.named.then(|| self.names());
+        let mut clouds = None;
         let mut readings = Vec::new();
         self.asked = 0;
         for (name, source) in asked(&mut self.all, &self.left_out) {
             let service = source.service().map(|http| http.base().to_owned());
             let closed_by = service.as_ref().and_then(|service| closed.get(service));
-            let reading = match closed_by {
+            let mut reading = match closed_by {
                 Some(fault) => Reading::Failed(SourceFault::clone(fault)),
                 None => source.read(&mut round).await,
             };
@@ -138,6 +142,15 @@ impl Sources {
                 rest(&mut self.resting, &service, fault);
                 if fault.is_unreachable() || fault.retry_after().is_some() {
                     closed.insert(service, fault.clone());
+                }
+            }
+            if matches!(&reading, Reading::Failed(fault) if fault.is_unreachable()) {
+                let clouds =
+                    *clouds.get_or_insert_with(|| Clouds::of(&self.blueprint, named.as_deref()));
+                let urls = elsewhere(clouds, name, source.service());
+                let answer = elsewhere::ask(&self.blueprint, name, &urls, &mut round).await;
+                if let Some(answer) = answer {
+                    (*source, reading) = answer;
                 }
             }
             self.asked += 1;
@@ -238,6 +251,16 @@ impl Sources {
             self.left_out = left_out;
         }
     }
+}
+
+/// Where else a service may be that can't be reached here.
+fn elsewhere(clouds: Clouds, name: SourceName, here: Option<&Http>) -> Vec<HttpUrl> {
+    let mut urls = clouds.urls(name);
+    if !urls.is_empty() {
+        urls.insert(0, HttpUrl::default());
+    }
+    urls.retain(|url| here.is_none_or(|here| !here.is_at(url)));
+    urls
 }
 
 /// Leaves a service alone for as long as it wants.

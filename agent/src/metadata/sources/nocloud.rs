@@ -26,6 +26,27 @@ const DIRECTORIES: [&str; 2] = [
 /// What may name a seed: the same for as long as the machine runs.
 const HINTS: [&str; 2] = ["/proc/cmdline", "/sys/class/dmi/id/product_serial"];
 
+/// What a seed's name may hold of the firmware: cloud-init's names, and the kernel's for its files.
+const DMI: [(&str, &str); 17] = [
+    ("baseboard-asset-tag", "board_asset_tag"),
+    ("baseboard-manufacturer", "board_vendor"),
+    ("baseboard-product-name", "board_name"),
+    ("baseboard-serial-number", "board_serial"),
+    ("baseboard-version", "board_version"),
+    ("bios-release-date", "bios_date"),
+    ("bios-vendor", "bios_vendor"),
+    ("bios-version", "bios_version"),
+    ("chassis-asset-tag", "chassis_asset_tag"),
+    ("chassis-manufacturer", "chassis_vendor"),
+    ("chassis-serial-number", "chassis_serial"),
+    ("chassis-version", "chassis_version"),
+    ("system-manufacturer", "sys_vendor"),
+    ("system-product-name", "product_name"),
+    ("system-serial-number", "product_serial"),
+    ("system-uuid", "product_uuid"),
+    ("system-version", "product_version"),
+];
+
 /// How cloud-init's data source is called there.
 const SOURCES: [&str; 2] = ["nocloud", "nocloud-net"];
 
@@ -39,7 +60,8 @@ pub(super) struct Nocloud {
 
 #[derive(Debug)]
 enum Named {
-    Server(Http),
+    /// Where its files are, in the order of [`NAMES`].
+    Server([Http; 2]),
     Directory(PathBuf),
     Other(SourceFault),
 }
@@ -55,7 +77,7 @@ impl Nocloud {
             return Reading::Absent;
         }
         for directory in DIRECTORIES {
-            let reading = in_directory(files, Path::new(directory), pulled).await;
+            let reading = in_directory(files, Path::new(directory)).await;
             if reading != Reading::Absent {
                 return reading;
             }
@@ -68,8 +90,8 @@ impl Nocloud {
             self.named = named(files, pulled).await;
         }
         match &self.named {
-            Some(Some(Named::Server(http))) => at_server(http).await,
-            Some(Some(Named::Directory(path))) => in_directory(files, path, pulled).await,
+            Some(Some(Named::Server(files))) => at_server(files).await,
+            Some(Some(Named::Directory(path))) => in_directory(files, path).await,
             Some(Some(Named::Other(fault))) => fault.clone().into(),
             Some(None) | None => Reading::Absent,
         }
@@ -90,16 +112,16 @@ impl Source for Nocloud {
 
     fn service(&self) -> Option<&Http> {
         match &self.named {
-            Some(Some(Named::Server(http))) => Some(http),
+            Some(Some(Named::Server([http, _]))) => Some(http),
             Some(Some(Named::Directory(_) | Named::Other(_)) | None) | None => None,
         }
     }
 }
 
-async fn in_directory(files: &Files, directory: &Path, pulled: &mut Pulled) -> Reading {
+async fn in_directory(files: &Files, directory: &Path) -> Reading {
     for name in NAMES {
         let path = files.below(&directory.join(name));
-        let reading = match files.read(&path, pulled).await {
+        let reading = match files.read(&path).await {
             Ok(Some(bytes)) => userdata::read(&path.display().to_string(), &bytes),
             Ok(None) => Reading::Absent,
             Err(fault) => fault.into(),
@@ -125,20 +147,25 @@ async fn on_disk(files: &Files, pulled: &mut Pulled) -> Reading {
     Reading::Absent
 }
 
-async fn at_server(http: &Http) -> Reading {
-    for name in NAMES {
-        let path = format!("/{name}");
-        let url = http.url(&path);
-        let reading = match http.page(&path, &[]).await {
-            Ok(Some(page)) => userdata::read(&url, &page.body),
+/// An empty page is as good as none where the next has the document; user-data is often empty.
+async fn at_server(files: &[Http]) -> Reading {
+    let mut none = Reading::Absent;
+    for http in files {
+        let url = http.url("");
+        let reading = match http.page("", &[]).await {
+            Ok(Some(page)) => userdata::read(&url, &page.body).or_nothing(&url, &page.body),
             Ok(None) => Reading::Absent,
             Err(fault) => fault.into(),
         };
-        if reading != Reading::Absent {
-            return reading;
+        match reading {
+            Reading::Absent => {}
+            Reading::Silent { blank: None, .. } => none = reading,
+            Reading::Found(_) | Reading::Empty(_) | Reading::Silent { .. } | Reading::Failed(_) => {
+                return reading;
+            }
         }
     }
-    Reading::Absent
+    none
 }
 
 /// What the machine names; none if that can't be read now.
@@ -147,12 +174,13 @@ async fn named(files: &Files, pulled: &mut Pulled) -> Option<Option<Named>> {
         let text: Option<Secret> = files.shown_to_us(Path::new(path), pulled).await.ok()?;
         let text = String::from_utf8_lossy(text.as_deref().map_or(&[], Vec::as_slice)).into_owned();
         if let Some(seed) = seed(&text) {
-            let directory = seed.strip_prefix("file://").unwrap_or(seed);
+            let seed = with_dmi(seed, files, pulled).await?;
+            let directory = seed.strip_prefix("file://").unwrap_or(&seed);
             return Some(Some(if directory.starts_with('/') {
                 Named::Directory(directory.into())
             } else {
-                match HttpUrl::parse(seed) {
-                    Ok(url) => Named::Server(Http::new(&url)),
+                match server(&seed) {
+                    Ok(files) => Named::Server(files),
                     Err(problem) => Named::Other(SourceFault::Unreadable {
                         place: path.to_owned(),
                         problem: format!(
@@ -164,6 +192,45 @@ async fn named(files: &Files, pulled: &mut Pulled) -> Option<Option<Named>> {
         }
     }
     Some(None)
+}
+
+/// The seed with values of the firmware in place of `__dmi.NAME__`; none if one can't be read now.
+/// As in cloud-init, a name that is not known stays, and a value that is not there is empty.
+async fn with_dmi(seed: &str, files: &Files, pulled: &mut Pulled) -> Option<String> {
+    let mut filled = seed.to_owned();
+    for (name, file) in DMI {
+        let placeholder = format!("__dmi.{name}__");
+        if !filled.contains(&placeholder) {
+            continue;
+        }
+        let path = format!("/sys/class/dmi/id/{file}");
+        let bytes = files.shown_to_us(Path::new(&path), pulled).await.ok()?;
+        let bytes = bytes.as_deref().map_or(&[][..], |bytes| bytes.trim_ascii());
+        // What the firmware has where nobody has set it.
+        let unset = bytes.iter().all(|byte| *byte == 0xff);
+        let value = if unset {
+            "".into()
+        } else {
+            String::from_utf8_lossy(bytes)
+        };
+        filled = filled.replace(&placeholder, &value);
+    }
+    Some(filled)
+}
+
+/// The URLs of the files of a seed, formed as by cloud-init: in place of `%s`, or behind a slash
+/// or what stands in a query.
+fn server(seed: &str) -> Result<[Http; 2], String> {
+    let http = |name: &str| {
+        let url = match seed {
+            seed if seed.contains("%s") => seed.replace("%s", name),
+            seed if seed.ends_with('/') || seed.contains('?') => format!("{seed}{name}"),
+            seed => format!("{seed}/{name}"),
+        };
+        HttpUrl::parse(&url).map(|url| Http::new(&url))
+    };
+    let [user, vendor] = NAMES;
+    Ok([http(user)?, http(vendor)?])
 }
 
 /// `ds=nocloud;s=SEED`, one word among others.

@@ -37,6 +37,7 @@ impl Openstack {
                 self.known = true;
                 Ok(said(self.http.url(VENDOR_DATA), &page.body))
             }
+            Answer::NoContent => Ok(self.nothing(204)),
             Answer::None => Ok(self.nothing(404)),
             Answer::Gone => Ok(self.nothing(410)),
             // It asks for a token, as EC2's and Firecracker's do: this is no OpenStack.
@@ -47,10 +48,7 @@ impl Openstack {
     }
 
     fn nothing(&self, status: u16) -> Reading {
-        Reading::Silent {
-            fault: self.http.unexpected(VENDOR_DATA, status),
-            blank: None,
-        }
+        Reading::hollow(self.http.unexpected(VENDOR_DATA, status))
     }
 }
 

@@ -9,7 +9,7 @@ use super::facts::Said;
 use super::files::{self, Files};
 use super::http::Http;
 use super::{azure, config_drive, digitalocean, ec2, gce, hetzner, mmds, nocloud, openstack, url};
-use crate::config::SourceName;
+use crate::config::{HttpUrl, SourceName};
 use crate::metadata::reading::{Reading, SourceFault};
 
 /// An answer that takes its time.
@@ -61,7 +61,16 @@ pub(super) struct Blueprint {
 impl Blueprint {
     /// A source that remembers nothing; none where it needs a setting that there is not.
     pub(super) fn make(&self, name: SourceName) -> Option<Box<dyn Source>> {
-        let (files, cloud) = (Arc::clone(&self.files), self.cloud.clone());
+        self.make_of(name, self.cloud.clone())
+    }
+
+    /// [`Blueprint::make`], with the cloud's service at another address.
+    pub(super) fn make_at(&self, name: SourceName, cloud: &HttpUrl) -> Option<Box<dyn Source>> {
+        self.make_of(name, Http::new(cloud))
+    }
+
+    fn make_of(&self, name: SourceName, cloud: Http) -> Option<Box<dyn Source>> {
+        let files = Arc::clone(&self.files);
         Some(match name {
             SourceName::Credential => Box::new(files::Credential(files)),
             SourceName::File => Box::new(files::File(files)),

@@ -1,5 +1,6 @@
 mod bad_input;
 mod clouds;
+mod named;
 mod seeds;
 mod walk;
 
@@ -74,6 +75,9 @@ async fn a_credential_and_a_file_hold_the_document_alone() {
             Reading::Found(document(12345))
         );
         directory.write(path, "\n");
+        let blank = only(&directory, name).await;
+        assert!(matches!(blank, Reading::Silent { .. }), "{blank:?}");
+        directory.write(path, "null");
         assert!(matches!(only(&directory, name).await, Reading::Empty(_)));
         directory.write(path, "nonsense");
         assert!(matches!(only(&directory, name).await, Reading::Failed(_)));
@@ -188,15 +192,20 @@ async fn a_file_for_root_alone_comes_through_the_socket() {
     drop(nobody);
     assert_eq!(fault.code(), "input-unreadable");
     assert!(
-        fault.to_string().contains("inputs.sock does not serve"),
+        fault
+            .to_string()
+            .contains("combined-cloud-config.json does not serve"),
         "{fault}"
     );
 
-    let listener = UnixListener::bind(directory.path().join("inputs.sock")).unwrap();
-    mode("inputs.sock", 0o777);
+    let socket = format!("inputs/{COMBINED}");
+    let parent = directory.path().join(&socket);
+    std::fs::create_dir_all(parent.parent().unwrap()).unwrap();
+    let listener = UnixListener::bind(directory.path().join(&socket)).unwrap();
+    mode(&socket, 0o777);
     let text = serde_json::json!({ "vmagent": json(12345) }).to_string();
     let says = serde_json::json!({
-        "combined-cloud-config.json": {"state": "present", "base64": Base64::encode_string(text.as_bytes())},
+        "file": {"state": "present", "base64": Base64::encode_string(text.as_bytes())},
     });
     let serve = async {
         let (mut stream, _) = listener.accept().await.unwrap();

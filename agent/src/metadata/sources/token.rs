@@ -34,8 +34,8 @@ enum Token {
         /// When to ask for another: before the service stops taking it.
         until: Instant,
     },
-    /// A service that looks like EC2's and knows no tokens, such as OpenStack's.
-    NotNeeded,
+    /// A service that looks like EC2's and knows no tokens, such as OpenStack's, by this answer.
+    Refused(SourceFault),
 }
 
 impl Session {
@@ -57,11 +57,12 @@ impl Session {
         path: &str,
         headers: Headers<'_>,
     ) -> Result<Option<Page>, SourceFault> {
+        let mut fault = self.http.unexpected(path, 401);
         for _ in 0..2 {
             let spent = match &self.token {
                 Token::None => true,
                 Token::Given { until, .. } => *until <= Instant::now(),
-                Token::NotNeeded => false,
+                Token::Refused(_) => false,
             };
             if spent {
                 self.token = self.request().await?;
@@ -73,12 +74,22 @@ impl Session {
             }
             match self.http.get(path, &headers).await? {
                 Answer::Page(page) => return Ok(Some(page)),
-                Answer::None | Answer::Gone => return Ok(None),
+                Answer::NoContent | Answer::None | Answer::Gone => return Ok(None),
                 Answer::Unchanged => return Err(self.http.unexpected(path, 304)),
-                Answer::Unauthorized => self.token = Token::None,
+                Answer::Unauthorized => {
+                    // It does want a token, and the refusal of it is what is wrong.
+                    if let Token::Refused(refusal) = std::mem::replace(&mut self.token, Token::None)
+                    {
+                        fault = refusal;
+                    }
+                }
             }
         }
-        Err(self.http.unexpected(path, 401))
+        Err(fault)
+    }
+
+    fn refused(&self, status: u16) -> Token {
+        Token::Refused(self.http.unexpected(TOKEN, status))
     }
 
     async fn request(&self) -> Result<Token, SourceFault> {
@@ -87,12 +98,17 @@ impl Session {
         let headers = [(TTL_HEADER, TTL), (MMDS_TTL_HEADER, TTL)];
         let page = match self.http.put(TOKEN, &headers).await {
             Ok(Answer::Page(page)) => page,
-            Ok(Answer::None | Answer::Gone | Answer::Unauthorized | Answer::Unchanged) => {
-                return Ok(Token::NotNeeded);
+            Ok(Answer::None) => return Ok(self.refused(404)),
+            Ok(Answer::Unauthorized) => return Ok(self.refused(401)),
+            Ok(Answer::Gone) => return Ok(self.refused(410)),
+            Ok(Answer::NoContent) => return Ok(self.refused(204)),
+            Ok(Answer::Unchanged) => return Ok(self.refused(304)),
+            // EC2 says 403 where the service is switched off, and 429 and 503 when it is busy.
+            Err(fault @ SourceFault::Status { status, .. })
+                if ![403, 429, 503].contains(&status) =>
+            {
+                return Ok(Token::Refused(fault));
             }
-            Err(SourceFault::Status {
-                status: 405 | 501, ..
-            }) => return Ok(Token::NotNeeded),
             Err(fault) => return Err(fault),
         };
         let text = page.text();

@@ -2,6 +2,9 @@
 //!
 //! It is asked for what is newer than the last that was read (RFC 9110 section 13.1.2), so a
 //! document that stays the same costs its server next to nothing.
+//!
+//! The statuses 204, 404 and 410 take the document back, and so does the document `null`. An empty
+//! page does not ([`Reading::Silent`]): a script or a proxy that has failed sends one too.
 
 use super::http::{Answer, Headers, Http};
 use super::{Later, Round, Source};
@@ -37,7 +40,7 @@ impl Url {
             (Answer::Unchanged, Some(last)) => return Ok(last.reading.clone()),
             (Answer::Unchanged, None) => return Err(self.http.unexpected("", 304)),
             (Answer::Unauthorized, _) => return Err(self.http.unexpected("", 401)),
-            (Answer::None | Answer::Gone, _) => {
+            (Answer::NoContent | Answer::None | Answer::Gone, _) => {
                 self.last = None;
                 return Ok(Reading::Absent);
             }

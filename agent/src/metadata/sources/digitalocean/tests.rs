@@ -27,11 +27,12 @@ async fn the_users_data_go_over_the_vendors() {
         (script.to_owned(), yaml(2), 2),
         (yaml(1), script.to_owned(), 1),
     ] {
-        let reading = read(json!({"user_data": user, "vendor_data": vendor})).await;
+        let reading =
+            read(json!({"droplet_id": 1, "user_data": user, "vendor_data": vendor})).await;
         assert_eq!(reading, Reading::Found(document(port)));
     }
     assert_eq!(
-        read(json!({"vendor_data": yaml(2)})).await,
+        read(json!({"droplet_id": 1, "vendor_data": yaml(2)})).await,
         Reading::Found(document(2))
     );
     assert_eq!(
@@ -39,6 +40,9 @@ async fn the_users_data_go_over_the_vendors() {
         Reading::Absent
     );
     assert!(matches!(read(json!([])).await, Reading::Failed(_)));
+    // Every Droplet has a name.
+    let empty = read(json!({})).await;
+    assert!(matches!(empty, Reading::Silent { .. }), "{empty:?}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::*;
+use crate::explain::Explain;
 use crate::metadata::fixtures::{Say, Server, document, json, pass, yaml};
 use crate::metadata::sources::facts::PublicAddress;
 use crate::metadata::sources::tests::look;
@@ -78,15 +79,67 @@ async fn a_service_that_takes_no_token_is_a_fault() {
 
 #[tokio::test]
 async fn a_service_without_tokens_is_asked_without() {
-    for status in [404, 405] {
+    for status in [400, 401, 404, 405, 410, 411, 500, 501, 502] {
         let server = Server::new(move |head| match head.starts_with("put") {
             true => Say::status(status),
             false => Say::ok(yaml(12345)),
         })
         .await;
-        let reading = look(&mut ec2(&server)).await;
-        assert_eq!(reading, Reading::Found(document(12345)));
+        let mut source = ec2(&server);
+        for _ in 0..2 {
+            let reading = look(&mut source).await;
+            assert_eq!(reading, Reading::Found(document(12345)), "{status}");
+        }
+        // What it does not know is not asked for again.
+        let get = "get /latest/user-data";
+        assert_eq!(server.requests(), ["put /latest/api/token", get, get]);
     }
+}
+
+/// EC2 with tokens required, as while it is in trouble.
+#[tokio::test]
+async fn a_service_that_wants_a_token_and_gives_none_is_a_fault_of_the_token() {
+    for (status, code) in [
+        (400, "metadata-http"),
+        (405, "metadata-http"),
+        (500, "metadata-server-error"),
+    ] {
+        let server = Server::new(move |head| match head.starts_with("put") {
+            true => Say::status(status),
+            false => Say::status(401),
+        })
+        .await;
+        let Reading::Failed(fault) = look(&mut ec2(&server)).await else {
+            panic!("{status}")
+        };
+        assert_eq!(fault.code(), code, "{fault}");
+        let said = fault.to_string();
+        assert!(
+            said.contains("/latest/api/token") && said.contains(&status.to_string()),
+            "{said}"
+        );
+    }
+    for status in [403, 429, 503] {
+        let server = Server::new(move |_| Say::status(status)).await;
+        let reading = look(&mut ec2(&server)).await;
+        assert!(matches!(reading, Reading::Failed(_)), "{status}");
+        assert_eq!(server.requests(), ["put /latest/api/token"]);
+    }
+}
+
+/// OpenStack's nova answers 404 to everything while it does not find the machine.
+#[tokio::test]
+async fn no_user_data_counts_from_a_service_that_knows_the_machine() {
+    let lost = Server::new(|_| Say::status(404)).await;
+    let Reading::Silent { fault, blank: None } = look(&mut ec2(&lost)).await else {
+        panic!()
+    };
+    assert_eq!(fault.code(), "metadata-http");
+    let empty = service(9, Say::ok(" \n")).await;
+    let Reading::Silent { fault, .. } = look(&mut ec2(&empty)).await else {
+        panic!()
+    };
+    assert_eq!(fault.code(), "document-empty");
 }
 
 #[tokio::test]
@@ -116,7 +169,6 @@ async fn user_data_for_us_is_found() {
 async fn user_data_for_others_is_none_of_ours() {
     let document = yaml(1);
     for text in [
-        String::new(),
         "#cloud-config\nusers: []\n".to_owned(),
         format!("#!/bin/sh\ncat > /etc/vmagent/tunnel.yaml <<E\n{document}\nE\n"),
         format!("#cloud-boothook\n{document}"),

@@ -10,13 +10,11 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::{ATTRIBUTE, FLAVOR};
+use super::{FLAVOR, NAME, PLACES};
 use crate::metadata::document::tree;
 use crate::metadata::reading::SourceFault;
 use crate::metadata::sources::Later;
 use crate::metadata::sources::http::{Answer, Http, Page};
-
-const ATTRIBUTES: &str = "/computeMetadata/v1/instance/attributes/?recursive=true&alt=json";
 
 /// How long the service is to hold a request back. A round comes along about as often.
 const HOLD: Duration = Duration::from_secs(300);
@@ -28,10 +26,11 @@ const GRACE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
-/// What the last read has shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What the last read has shown of a place of attributes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Known {
-    /// There was none yet, or it had no version.
+    /// There was none yet, or what was read had no version.
+    #[default]
     Nothing,
     /// There is no such attribute.
     Absent,
@@ -40,37 +39,52 @@ pub(super) enum Known {
 }
 
 /// Ends once something else can be read than what is known; none where that can't be told.
-pub(super) fn until_changed(http: Http, known: Known) -> Option<Later<'static, ()>> {
-    match known {
-        Known::Nothing => None,
-        Known::Absent => Some(Box::pin(appears(http))),
-        Known::Version(version) => Some(Box::pin(differs(http, version))),
-    }
+pub(super) fn until_changed(http: &Http, known: &[Known; 2]) -> Option<Later<'static, ()>> {
+    let change = |(place, known): (&&'static str, &Known)| -> Option<Later<'static, ()>> {
+        match known.clone() {
+            Known::Nothing => None,
+            Known::Absent => Some(Box::pin(appears(http.clone(), place))),
+            Known::Version(version) => Some(Box::pin(differs(http.clone(), place, version))),
+        }
+    };
+    PLACES.iter().zip(known).filter_map(change).reduce(either)
 }
 
-async fn differs(http: Http, version: String) {
+/// Ends with the first of two.
+fn either(mut one: Later<'static, ()>, mut other: Later<'static, ()>) -> Later<'static, ()> {
+    Box::pin(async move {
+        tokio::select! {
+            () = &mut one => {}
+            () = &mut other => {}
+        }
+    })
+}
+
+async fn differs(http: Http, place: &str, version: String) {
+    let attribute = format!("{place}{NAME}");
     let mut pause = Pause::default();
     loop {
         let asked = Instant::now();
-        let answer = held(&http, ATTRIBUTE, &version).await;
+        let answer = held(&http, &attribute, &version).await;
         match &answer {
             Ok(Answer::Page(page)) if page.header("etag") == Some(&version) => {}
             Ok(Answer::Page(page)) if page.header("etag").is_some() => return,
-            Ok(Answer::None | Answer::Gone) => return,
+            Ok(Answer::NoContent | Answer::None | Answer::Gone) => return,
             Ok(Answer::Page(_) | Answer::Unchanged | Answer::Unauthorized) | Err(_) => {}
         }
         pause.after(asked, answer.err()).await;
     }
 }
 
-async fn appears(http: Http) {
+async fn appears(http: Http, place: &str) {
+    let attributes = format!("{place}?recursive=true&alt=json");
     let mut pause = Pause::default();
     let mut version: Option<String> = None;
     loop {
         let asked = Instant::now();
         let answer = match &version {
-            Some(version) => held(&http, ATTRIBUTES, version).await,
-            None => http.get(ATTRIBUTES, FLAVOR).await,
+            Some(version) => held(&http, &attributes, version).await,
+            None => http.get(&attributes, FLAVOR).await,
         };
         if let Ok(Answer::Page(page)) = &answer {
             if has_ours(page) {
@@ -99,7 +113,7 @@ async fn held(http: &Http, path: &str, version: &str) -> Result<Answer, SourceFa
 fn has_ours(page: &Page) -> bool {
     // Others' attributes are secrets as well: the tree is wiped.
     tree(&page.body)
-        .is_ok_and(|tree| matches!(&tree.0, Value::Object(all) if all.contains_key("vmagent")))
+        .is_ok_and(|tree| matches!(&tree.0, Value::Object(all) if all.contains_key(NAME)))
 }
 
 /// As it may stand in a query (RFC 3986 section 2.3).

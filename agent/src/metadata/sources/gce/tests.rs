@@ -77,13 +77,53 @@ async fn it_is_told_of_an_attribute_that_appears() {
     let mut source = Gce::new(Http::new(&server.base()));
     assert_eq!(look(&mut source).await, Reading::Absent);
     let change = tokio::spawn(source.change().unwrap());
-    // The attribute, all of them, and all of them held back.
-    requests(&server, 3).await;
+    // The attributes of both places, all of the instance's, and all of them held back.
+    requests(&server, 5).await;
     assert!(!change.is_finished());
     change.abort();
     *attribute.lock().unwrap() = Some((1, "v1"));
     timeout(LONG, source.change().unwrap()).await.unwrap();
     assert_eq!(look(&mut source).await, Reading::Found(document(1)));
+}
+
+#[tokio::test]
+async fn the_projects_attribute_counts_where_the_instance_has_none() {
+    let project = Arc::new(Mutex::new((2, "v2")));
+    let instance = Arc::new(Mutex::new(404));
+    let (of_project, of_instance) = (Arc::clone(&project), Arc::clone(&instance));
+    let server = Server::new(move |head| {
+        let target = head.split(' ').nth(1).unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (port, version) = *of_project.lock().unwrap();
+        match path {
+            "/computemetadata/v1/instance/attributes/vmagent" => {
+                match *of_instance.lock().unwrap() {
+                    200 => Say::ok("null"),
+                    status => Say::status(status),
+                }
+            }
+            "/computemetadata/v1/project/attributes/vmagent" => {
+                if query.contains(&format!("last_etag={version}&")) {
+                    return Say::Silence;
+                }
+                Say::ok(yaml(port)).with("ETag", version)
+            }
+            _ => Say::Silence,
+        }
+    })
+    .await;
+    let mut source = Gce::new(Http::new(&server.base()));
+    assert_eq!(look(&mut source).await, Reading::Found(document(2)));
+    let change = timeout(Duration::from_millis(200), source.change().unwrap()).await;
+    assert!(change.is_err(), "nothing has changed");
+    *project.lock().unwrap() = (3, "v3");
+    timeout(LONG, source.change().unwrap()).await.unwrap();
+    assert_eq!(look(&mut source).await, Reading::Found(document(3)));
+    // One VM of the project can do without, and a failure is not the project's word.
+    *instance.lock().unwrap() = 200;
+    assert!(matches!(look(&mut source).await, Reading::Empty(_)));
+    *instance.lock().unwrap() = 503;
+    assert!(matches!(look(&mut source).await, Reading::Failed(_)));
 }
 
 #[tokio::test]

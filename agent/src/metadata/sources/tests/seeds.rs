@@ -100,7 +100,7 @@ impl Machine {
     }
 }
 
-fn cloud_config(port: u16) -> String {
+pub(super) fn cloud_config(port: u16) -> String {
     format!("#cloud-config\n{}", yaml(port))
 }
 

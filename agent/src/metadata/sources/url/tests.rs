@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::*;
+use crate::explain::Explain;
 use crate::metadata::fixtures::{Say, Server, document, yaml};
 use crate::metadata::sources::tests::look;
 
@@ -37,6 +38,41 @@ async fn a_document_that_is_the_same_is_not_sent_again() {
     port.store(2, Ordering::Relaxed);
     assert_eq!(look(&mut source).await, Reading::Found(document(2)));
     assert_eq!(sent.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn an_empty_page_is_no_word_and_204_and_null_are() {
+    for (say, silent) in [
+        (Say::ok(""), true),
+        (Say::ok("\r\n"), true),
+        (Say::ok("{}"), true),
+        (Say::ok("---\n"), true),
+        (Say::ok("vmagent:\n"), true),
+        (Say::ok("{\"vmagent\": {}}"), true),
+        (Say::ok("null"), false),
+        (Say::ok("~\n"), false),
+        (Say::ok("vmagent: null # none any more"), false),
+        (Say::ok("{\"vmagent\":null}"), false),
+        (Say::status(204), false),
+        (Say::status(404), false),
+        (Say::status(410), false),
+    ] {
+        let shown = format!("{say:?}");
+        let server = Server::new(move |_| say.clone()).await;
+        match look(&mut Url::new(Http::new(&server.base()))).await {
+            Reading::Silent { fault, .. } if silent => {
+                let said = fault.to_string();
+                assert_eq!(said, format!("{} is there, but empty", server.url));
+                assert!(fault.advice().contains("`null`"));
+            }
+            Reading::Absent | Reading::Empty(_) if !silent => {}
+            other @ (Reading::Found(_)
+            | Reading::Absent
+            | Reading::Empty(_)
+            | Reading::Silent { .. }
+            | Reading::Failed(_)) => panic!("{shown}: {other:?}"),
+        }
+    }
 }
 
 #[tokio::test]
