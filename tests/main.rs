@@ -29,6 +29,7 @@ mod https;
 mod images;
 mod inputs;
 mod kept;
+mod kept_cleaned;
 mod kept_units;
 mod kex;
 mod known_hosts;
