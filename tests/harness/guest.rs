@@ -18,7 +18,6 @@ use tempfile::TempDir;
 
 use crate::control::Control;
 use crate::failure::{Context, Failure, Result};
-use crate::launch::start;
 use crate::limits::SOON;
 use crate::netns::Namespace;
 use crate::process::{self, Process};
@@ -202,29 +201,6 @@ impl Guest {
         self.examined(result)
     }
 
-    /// Reboots the guest from inside and waits until it runs again.
-    ///
-    /// # Errors
-    ///
-    /// If it does not come back.
-    pub fn reboot(&self) -> Result<()> {
-        let device = self.vsock.generation();
-        // A guest that is quick to go down takes the answer with it.
-        let asked = self.run("systemctl --no-block reboot");
-        let down = lock(&self.qemu).wait(BOOT);
-        self.examined(down.during(format!("the guest goes down for a reboot ({asked:?})")))?;
-        wait::until("vsock device for the next boot", COMMAND, || {
-            (self.vsock.generation() != device).then_some(())
-        })?;
-        let (qemu, qmp, control) = start(&self.namespace, self.dir.path(), &self.again)?;
-        *lock(&self.qemu) = qemu;
-        *lock(&self.qmp) = qmp;
-        *lock(&self.control) = control;
-        let up = self.run_within("true", BOOT);
-        self.examined(up.during("the guest comes back from a reboot"))
-            .map(drop)
-    }
-
     /// Stops its processors for this time or longer: another guest has its place meanwhile.
     ///
     /// # Errors
@@ -272,7 +248,7 @@ impl Guest {
     }
 
     /// Adds what there is to learn to the failure of a wait.
-    fn examined<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn examined<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|failure| Failure::new(format!("{failure}\n{}", self.autopsy())))
     }
 
@@ -291,6 +267,6 @@ impl Drop for Guest {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

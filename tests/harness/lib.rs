@@ -25,6 +25,7 @@ pub mod package;
 pub mod paths;
 pub mod pid1;
 pub mod plug;
+mod power;
 pub mod process;
 pub mod qemu;
 pub mod qmp;

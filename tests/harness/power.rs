@@ -1,0 +1,54 @@
+//! A guest that goes down and comes up again.
+
+use crate::failure::{Context, Result};
+use crate::guest::{BOOT, COMMAND, Guest, lock};
+use crate::launch::start;
+use crate::wait;
+
+impl Guest {
+    /// Reboots the guest from inside and waits until it runs again.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come back.
+    pub fn reboot(&self) -> Result<()> {
+        self.go_down("reboot")?;
+        self.power_on()
+    }
+
+    /// Powers the guest off from inside, as a person does; its disk stays.
+    ///
+    /// # Errors
+    ///
+    /// If it does not go down.
+    pub fn power_off(&self) -> Result<()> {
+        self.go_down("poweroff")
+    }
+
+    /// Starts a guest that went down, from its disk, and waits until it runs.
+    ///
+    /// # Errors
+    ///
+    /// If it does not come up.
+    pub fn power_on(&self) -> Result<()> {
+        let (qemu, qmp, control) = start(&self.namespace, self.dir.path(), &self.again)?;
+        *lock(&self.qemu) = qemu;
+        *lock(&self.qmp) = qmp;
+        *lock(&self.control) = control;
+        let up = self.run_within("true", BOOT);
+        self.examined(up.during("the guest comes up again"))
+            .map(drop)
+    }
+
+    /// Ends QEMU too. Waits for the vsock device of the next start.
+    fn go_down(&self, verb: &str) -> Result<()> {
+        let device = self.vsock.generation();
+        // A guest that is quick to go down takes the answer with it.
+        let asked = self.run(&format!("systemctl --no-block {verb}"));
+        let down = lock(&self.qemu).wait(BOOT);
+        self.examined(down.during(format!("the guest goes down for {verb} ({asked:?})")))?;
+        wait::until("vsock device for the next boot", COMMAND, || {
+            (self.vsock.generation() != device).then_some(())
+        })
+    }
+}
