@@ -103,5 +103,8 @@ setup:
 deb: setup
 	@$(step) package "building the package" agent/debian/build
 
+# The one that was just built: older ones may lie beside it.
+package = target/debian/vmagent_$(shell dpkg-parsechangelog -l agent/debian/changelog -S Version)_$(shell dpkg --print-architecture).deb
+
 image: deb
-	@$(step) image "building the image" images/build target/debian/vmagent_*_*.deb
+	@$(step) image "building the image" images/build $(package)

@@ -1,27 +1,39 @@
 //! What `images/verify` lets through, and what it refuses.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use harness::failure::Result;
 use harness::image::Image;
-use harness::paths;
+use harness::{package, paths, process};
 
 /// Exit status and complaints of `images/verify`.
-fn verify(image: &Path) -> Result<(Option<i32>, String)> {
+pub fn verify(image: &Path) -> Result<(Option<i32>, String)> {
     let script = paths::top().join("images/verify");
     let output = Command::new(script).arg(image).output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     Ok((output.status.code(), said))
 }
 
+/// The first line of a private key.
+const KEY: &str = "-----BEGIN OPENSSH PRIVATE KEY-----\n";
+
 /// A root file system with one more file.
-fn root_with(path: &str, text: &str) -> Result<tempfile::TempDir> {
+pub fn root_with(path: &str, text: &str) -> Result<tempfile::TempDir> {
     let root = tempfile::tempdir()?;
     let files = [
         ("etc/os-release", "ID=debian\n"),
         ("etc/machine-id", "uninitialized\n"),
+        (
+            "etc/passwd",
+            "root:x:0:0::/root:/bin/sh\nbackup:x:34:34::/srv/backup:/bin/sh\n",
+        ),
+        (
+            "etc/ssh/sshd_config.d/keys.conf",
+            "HostKey /etc/keys/host\n",
+        ),
         (path, text),
     ];
     for (path, text) in files {
@@ -95,6 +107,43 @@ fn an_image_with_an_identity_or_a_secret_is_refused_with_a_reason() -> Result<()
             "the VM's own metadata",
         ),
         ("var/lib/vmagent/state", "text", "state of one VM"),
+        (
+            "root/.ssh/authorized_keys2",
+            "ssh-ed25519 AAAA\n",
+            "log in to every VM",
+        ),
+        // In the home directory that passwd names.
+        (
+            "srv/backup/.ssh/authorized_keys",
+            "ssh-ed25519 AAAA\n",
+            "log in to every VM",
+        ),
+        ("root/.ssh/id_rsa", "key", "belongs to nobody"),
+        ("home/debian/.ssh/deploy", KEY, "belongs to nobody"),
+        ("srv/backup/.ssh/id_ed25519_sk", "key", "belongs to nobody"),
+        ("etc/ssh/other_key", KEY, "the same host key"),
+        ("etc/keys/host", KEY, "the same host key"),
+        (
+            "boot/efi/loader/random-seed",
+            "seed",
+            "the same random numbers",
+        ),
+        (
+            "var/lib/systemd/coredump/core.sshd",
+            "memory",
+            "memory of a process",
+        ),
+        (
+            "var/lib/NetworkManager/secret_key",
+            "key",
+            "DHCP identities",
+        ),
+        ("var/lib/dhcpcd/duid", "00:01", "DHCP identity"),
+        (
+            "etc/credstore.encrypted/ssh.authorized_keys.root",
+            "key",
+            "log in to every VM",
+        ),
     ];
     for (path, text, reason) in cases {
         let root = root_with(path, text)?;
@@ -105,7 +154,7 @@ fn an_image_with_an_identity_or_a_secret_is_refused_with_a_reason() -> Result<()
             .arg(root.path())
             .arg(&disk)
             .arg("8M");
-        harness::process::run(&mut make)?;
+        process::run(&mut make)?;
         for image in [root.path(), &disk] {
             let (status, said) = verify(image)?;
             assert_eq!(status, Some(1), "{path} was let through: {said}");
@@ -125,15 +174,86 @@ fn an_image_with_an_identity_or_a_secret_is_refused_with_a_reason() -> Result<()
 }
 
 #[test]
-fn a_generalised_root_passes() -> Result<()> {
-    let root = root_with("etc/ssh/ssh_host_rsa_key", "key")?;
-    fs::write(root.path().join("etc/machine-id"), "")?;
-    for directory in ["var/log", "root"] {
-        fs::create_dir_all(root.path().join(directory))?;
+fn a_tree_that_only_root_can_read_is_not_accepted_by_others() -> Result<()> {
+    let root = root_with("root/.ssh/authorized_keys", "ssh-ed25519 AAAA\n")?;
+    fs::set_permissions(root.path(), Permissions::from_mode(0o755))?;
+    fs::set_permissions(root.path().join("root"), Permissions::from_mode(0o700))?;
+    // The script is where others may not get to it.
+    let scripts = tempfile::tempdir()?;
+    fs::set_permissions(scripts.path(), Permissions::from_mode(0o755))?;
+    for name in ["verify", "disk.py", "filesystems.py", "tree.py"] {
+        fs::copy(
+            paths::top().join("images").join(name),
+            scripts.path().join(name),
+        )?;
     }
-    let mut generalise = Command::new(paths::top().join("images/generalise"));
-    harness::process::run(generalise.arg(root.path()))?;
-    assert_eq!(verify(root.path())?, (Some(0), String::new()));
+    let mut nobody = Command::new("setpriv");
+    nobody.args("--reuid=nobody --regid=nogroup --clear-groups env PATH=/usr/bin:/bin".split(' '));
+    let output = nobody
+        .arg(scripts.path().join("verify"))
+        .arg(root.path())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        (output.status.code(), said.as_ref()),
+        (Some(66), "images/verify: can't read /root: run as root\n")
+    );
+    Ok(())
+}
+
+/// A program that ends at the first line it looks for kills its writer: that was a pass.
+#[test]
+fn findings_are_not_missed_in_large_directories() -> Result<()> {
+    let root = root_with("etc/vmagent/tunnel.yaml", "version: 1\n")?;
+    for directory in ["etc", "etc/vmagent"] {
+        for number in 0..20_000 {
+            fs::write(root.path().join(directory).join(format!("z{number}")), "")?;
+        }
+    }
+    for _ in 0..10 {
+        let (status, said) = verify(root.path())?;
+        assert_eq!(status, Some(1), "{said}");
+    }
+    Ok(())
+}
+
+/// The script that builds the image records the package that it is given.
+#[test]
+fn make_image_takes_the_package_that_was_just_built() -> Result<()> {
+    let sources = tempfile::tempdir()?;
+    package::copy_sources(sources.path());
+    let packages = sources.path().join("target/debian");
+    fs::create_dir_all(&packages)?;
+    let changelog = fs::read_to_string(sources.path().join("agent/debian/changelog"))?;
+    let (_, rest) = changelog.split_once(')').unwrap_or_default();
+    fs::write(
+        sources.path().join("agent/debian/changelog"),
+        format!("vmagent (0.10.0-1){rest}"),
+    )?;
+    let architecture = process::run(Command::new("dpkg").arg("--print-architecture"))?;
+    let architecture = architecture.trim_end();
+    for version in ["0.10.0-1", "0.9.0-1", "0.2.0-1"] {
+        for package in ["vmagent", "vmagent-dbgsym"] {
+            fs::write(
+                packages.join(format!("{package}_{version}_{architecture}.deb")),
+                "",
+            )?;
+        }
+    }
+    let given = sources.path().join("given");
+    fs::write(
+        sources.path().join("images/build"),
+        format!("#!/bin/sh\necho \"$@\" >{}\n", given.display()),
+    )?;
+    let mut make = Command::new("make");
+    // The package is there.
+    make.args(["--old-file=deb", "image"])
+        .current_dir(sources.path());
+    process::run(&mut make)?;
+    assert_eq!(
+        fs::read_to_string(given)?,
+        format!("target/debian/vmagent_0.10.0-1_{architecture}.deb\n")
+    );
     Ok(())
 }
 

@@ -28,6 +28,7 @@ mod heals;
 mod hostile;
 mod hostile_channels;
 mod https;
+mod image_disks;
 mod images;
 mod inputs;
 mod kept;

@@ -47,16 +47,24 @@ pub fn copy_sources(to: &Path) {
     assert!(status.unwrap().success(), "the sources were not copied");
 }
 
-/// The package in a directory of packages.
+/// The package that these sources make, in a directory that may have others of other versions.
 pub fn find(directory: &Path) -> PathBuf {
-    let mut entries = fs::read_dir(directory)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let wanted = |path: &PathBuf| {
-        let name = path.file_name().unwrap().to_string_lossy();
-        name.starts_with("vmagent_") && name.ends_with(".deb")
+    let run = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program)
+            .args(arguments)
+            .current_dir(paths::top())
+            .output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        text.trim_end().to_owned()
     };
-    entries.find(wanted).expect("a package was built")
+    let version = run(
+        "dpkg-parsechangelog",
+        &["-l", "agent/debian/changelog", "-S", "Version"],
+    );
+    let architecture = run("dpkg", &["--print-architecture"]);
+    let path = directory.join(format!("vmagent_{version}_{architecture}.deb"));
+    assert!(path.exists(), "no {}", path.display());
+    path
 }
 
 /// The same package with another version number, as an upgrade needs it, in `out`.

@@ -1,0 +1,195 @@
+"""Read file systems without root and without a mount.
+
+Each class reads one kind with the tools of its own project, and offers
+
+    root            the node of the top directory
+    entries(node)   {name: node} of a directory
+    target(node)    where a symbolic link leads
+    content(node)   the bytes of a regular file, of large ones the beginning
+"""
+
+import collections
+import functools
+import os
+import re
+import subprocess
+
+# No file that verify reads is larger: the rest is not read.
+LIMIT = 1 << 20
+
+PACKAGES = {
+    "debugfs": "e2fsprogs", "xfs_db": "xfsprogs", "btrfs": "btrfs-progs", "mdir": "mtools",
+    "blkid": "util-linux", "sfdisk": "fdisk", "qemu-img": "qemu-utils",
+}
+
+# kind is "directory", "file", "link" or "other"; ref is for the file system alone.
+Node = collections.namedtuple("Node", "kind ref")
+
+
+class Unreadable(Exception):
+    """Something is there and can't be looked into: no verdict."""
+
+
+def run(*command, stdin=b""):
+    """Runs a program that has to succeed; returns what it printed, and its complaints."""
+    # Other people's PATH lacks the directories of these programs.
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    environment = {**os.environ, "PATH": path, "LC_ALL": "C", "MTOOLS_SKIP_CHECK": "1"}
+    try:
+        ended = subprocess.run(command, input=stdin, capture_output=True, env=environment, check=False)
+    except FileNotFoundError:
+        package = PACKAGES[command[0]]
+        raise Unreadable(f"{command[0]} is needed for this image: install {package}") from None
+    complaints = ended.stderr.decode(errors="replace").strip()
+    if ended.returncode != 0:
+        raise Unreadable(f"{command[0]}: {complaints or f'exit status {ended.returncode}'}")
+    return ended.stdout, complaints
+
+
+def kind_of_mode(mode):
+    """The kind of a node with this st_mode."""
+    return {0o040000: "directory", 0o100000: "file", 0o120000: "link"}.get(mode & 0o170000, "other")
+
+
+class Directory:
+    """An unpacked tree. A ref is a path; names that are links are never followed here."""
+
+    def __init__(self, path):
+        self.path = path
+        self.root = Node("directory", path)
+
+    def _failed(self, error):
+        place = "/" + os.path.relpath(error.filename, self.path)
+        if isinstance(error, PermissionError):
+            return Unreadable(f"can't read {place}: run as root")
+        return Unreadable(f"can't read {place}: {error.strerror}")
+
+    def entries(self, node):
+        try:
+            with os.scandir(node.ref) as found:
+                return {e.name: Node(kind_of_mode(e.stat(follow_symlinks=False).st_mode), e.path) for e in found}
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def target(self, node):
+        return os.readlink(node.ref)
+
+    def content(self, node):
+        try:
+            with open(node.ref, "rb") as file:
+                return file.read(LIMIT)
+        except OSError as error:
+            raise self._failed(error) from None
+
+
+class Ext:
+    """ext2, ext3 and ext4, with debugfs. A ref is an inode number."""
+
+    def __init__(self, image, offset):
+        self.image = f"{image}?offset={offset}"
+        self.root = Node("directory", 2)
+
+    def _ask(self, request):
+        answer, complaints = run("debugfs", "-R", request, self.image)
+        # The first line is the program's name and version.
+        if "\n" in complaints:
+            raise Unreadable(complaints.split("\n", 1)[1])
+        return answer
+
+    @functools.lru_cache(maxsize=None)
+    def entries(self, node):
+        found = {}
+        # /inode/mode/uid/gid/name/size/
+        for line in os.fsdecode(self._ask(f"ls -p <{node.ref}>")).splitlines():
+            fields = line.split("/")
+            if len(fields) > 6 and fields[5] not in (".", ".."):
+                found[fields[5]] = Node(kind_of_mode(int(fields[2], 8)), int(fields[1]))
+        return found
+
+    def target(self, node):
+        # Up to 59 bytes are in the inode, more are in a block.
+        short = re.search(rb'^Fast link dest: "(.*)"$', self._ask(f"stat <{node.ref}>"), re.M)
+        return os.fsdecode(short[1] if short else self._ask(f"cat <{node.ref}>"))
+
+    def content(self, node):
+        return self._ask(f"cat <{node.ref}>")[:LIMIT]
+
+
+class Xfs:
+    """XFS, with xfs_db. A ref is an inode number."""
+
+    KINDS = {"directory": "directory", "regular": "file", "symlink": "link"}
+
+    def __init__(self, image):
+        self.image = image
+        numbers = self._ask("sb 0", "print rootino blocksize agblocks")
+        root, self.block, self.group = (int(number) for number in re.findall(r"= (\d+)", numbers))
+        self.root = Node("directory", root)
+
+    def _ask(self, *requests):
+        options = [word for request in requests for word in ("-c", request)]
+        answer, complaints = run("xfs_db", "-r", "-f", *options, self.image)
+        if complaints:
+            raise Unreadable(f"xfs_db: {complaints}")
+        return os.fsdecode(answer)
+
+    @functools.lru_cache(maxsize=None)
+    def entries(self, node):
+        found = {}
+        for line in self._ask(f"inode {node.ref}", "ls").splitlines():
+            # cookie, inode, kind, hash, length, name
+            parts = re.fullmatch(r"\d+ +(\d+) +(\w+) +0x\w+ +\d+ (.+) \(good\)", line)
+            if not parts:
+                raise Unreadable(f"xfs_db: {line}")
+            if parts[3] not in (".", ".."):
+                found[parts[3]] = Node(self.KINDS.get(parts[2], "other"), int(parts[1]))
+        return found
+
+    def target(self, node):
+        local = re.search(r'^u3\.symlink = "(.*)"$', self._ask(f"inode {node.ref}", "print u3"), re.M)
+        if not local:
+            raise Unreadable("xfs_db can't follow a link of more than 300 bytes")
+        return local[1]
+
+    def content(self, node):
+        answer = self._ask(f"inode {node.ref}", "print core.size", "bmap")
+        size = min(int(re.search(r"core\.size = (\d+)", answer)[1]), LIMIT)
+        data = bytearray(size)
+        extents = re.findall(r"offset (\d+) startblock \d+ \((\d+)/(\d+)\) count (\d+)", answer)
+        with open(self.image, "rb") as image:
+            for offset, group, block, count in (map(int, extent) for extent in extents):
+                image.seek((group * self.group + block) * self.block)
+                start = offset * self.block
+                if start < size:
+                    end = min(start + count * self.block, size)
+                    data[start:end] = image.read(end - start)
+        return bytes(data)
+
+
+class Btrfs(Directory):
+    """btrfs, with all its subvolumes: "btrfs restore" copies it into a directory."""
+
+    def __init__(self, image, scratch):
+        os.mkdir(scratch)
+        # It asks whether to go on with a file of many extents: with all of them.
+        run("btrfs", "restore", "--symlink", "--snapshots", image, scratch, stdin=b"a\n" * 1024)
+        super().__init__(scratch)
+
+
+class Fat:
+    """FAT, with mtools. A ref is a path; no difference is made between upper and lower case."""
+
+    def __init__(self, image, offset):
+        self.image = f"{image}@@{offset}"
+        self.root = Node("directory", "::/")
+
+    @functools.lru_cache(maxsize=None)
+    def entries(self, node):
+        found = {}
+        for line in os.fsdecode(run("mdir", "-b", "-a", "-i", self.image, node.ref)[0]).splitlines():
+            name = line.rstrip("/").rsplit("/", 1)[1]
+            found[name.lower()] = Node("directory" if line.endswith("/") else "file", line)
+        return found
+
+    def content(self, node):
+        return run("mtype", "-i", self.image, node.ref)[0][:LIMIT]
