@@ -2,7 +2,10 @@
 //! the tunnel that was up stays up.
 
 use std::fs;
-use std::process::Command;
+use std::io::{PipeReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use harness::agent::{Agent, binary};
 use harness::limits::SOON;
@@ -14,7 +17,35 @@ fn write(scene: &Scene, bytes: &[u8]) {
     let path = scene.agent_dir().join("tunnel.yaml");
     let fresh = path.with_extension("new");
     fs::write(&fresh, bytes).unwrap();
+    allow(&fresh, 0o600);
     fs::rename(&fresh, &path).unwrap();
+}
+
+/// Gives a file this mode.
+fn allow(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Runs `check-config --document ARGUMENT` with this standard input: its exit status, and its words.
+fn checked(argument: &str, stdin: impl Into<Stdio>) -> (Option<i32>, String) {
+    let mut command = Command::new(binary());
+    command.args(["check-config", "--document", argument]);
+    let output = command.stdin(stdin).output().unwrap();
+    let words = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(words).unwrap())
+}
+
+/// A pipe with these bytes in it. They come bit by bit, from a thread of its own.
+fn pipe(bytes: &[u8]) -> PipeReader {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let bytes = bytes.to_vec();
+    // A reader that stops early breaks the pipe; the checks see its words.
+    std::thread::spawn(move || {
+        bytes
+            .chunks(100)
+            .try_for_each(|part| writer.write_all(part))
+    });
+    reader
 }
 
 /// Waits for the fault with that code, and checks that nothing else has changed.
@@ -149,5 +180,80 @@ fn a_document_that_can_not_be_read_costs_nothing_but_a_fault() {
         scene.proxy.log().matches("Accepted publickey").count(),
         1,
         "the session was lost"
+    );
+}
+
+#[test]
+fn a_document_in_a_pipe_is_checked_without_a_file() {
+    let scene = Scene::new().unwrap();
+    let good = scene.document().unwrap();
+    let wrong = good.replace(&format!("port: {PORT}"), "port: 3:25:45");
+    let large = format!("{good}{}", "#\n".repeat(1 << 19));
+    for argument in ["-", "/dev/fd/0", "/dev/stdin", "/proc/self/fd/0"] {
+        let place = if argument == "-" {
+            "standard input"
+        } else {
+            argument
+        };
+        let (status, words) = checked(argument, pipe(good.as_bytes()));
+        assert_eq!(status, Some(0), "{words}");
+        assert!(words.contains("the document is good"), "{words}");
+        assert!(!words.contains("warning"), "{words}");
+        for (text, said) in [
+            (
+                &wrong[..],
+                "tunnel.port: found \"3:25:45\", expected 0 to 65535\nWrite the number",
+            ),
+            ("", "there is nothing in it"),
+            (&large, "it is larger than 1048576 bytes"),
+        ] {
+            let (status, words) = checked(argument, pipe(text.as_bytes()));
+            assert_eq!(status, Some(78), "{words}");
+            assert!(words.contains(&format!("{place}: {said}")), "{words}");
+        }
+    }
+    let (status, words) = checked("/dev/fd/99", Stdio::null());
+    assert!(
+        words.contains("/dev/fd/99: there is no such file"),
+        "{words}"
+    );
+    assert_eq!(status, Some(78));
+    let (status, words) = checked("-", fs::File::open("/").unwrap());
+    assert!(
+        words.contains("standard input: can't be read: Is a directory"),
+        "{words}"
+    );
+    assert_eq!(status, Some(78));
+}
+
+#[test]
+fn a_document_that_others_may_read_is_used_with_a_warning() {
+    let scene = Scene::new().unwrap();
+    let agent = scene.up().unwrap();
+    let path = scene.agent_dir().join("tunnel.yaml");
+    allow(&path, 0o644);
+    let expected = format!(
+        "{path}: mode 0644 lets other users read the file with the private key; run `chmod 600 {path}`",
+        path = path.display()
+    );
+    let warned = |status: &Value| status["metadata"]["warnings"][0] == expected;
+    let status = agent.wait_for("a warning", SOON, warned).unwrap();
+    assert_eq!(status["metadata"]["state"], "found", "{status:#}");
+    assert_eq!(status["tunnel"]["state"], "up", "{status:#}");
+    let (code, words) = checked(path.to_str().unwrap(), Stdio::null());
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.contains(&format!("warning: {expected}")), "{words}");
+    allow(&path, 0o600);
+    let none = |status: &Value| {
+        status["metadata"]["warnings"]
+            .as_array()
+            .is_some_and(Vec::is_empty)
+    };
+    agent.wait_for("no warning", SOON, none).unwrap();
+    let logins = scene.proxy.log().matches("Accepted publickey").count();
+    assert_eq!(logins, 1, "the session was lost");
+    assert!(
+        agent.log().contains(&expected),
+        "the journal has no warning"
     );
 }

@@ -105,7 +105,7 @@ pub struct CheckConfig {
     /// The configuration [default: /etc/vmagent/config.toml, if there is one]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// A tunnel document to check as well
+    /// A tunnel document to check as well; - for standard input
     #[arg(long, value_name = "FILE")]
     pub document: Option<PathBuf>,
 }

@@ -13,6 +13,7 @@ use crate::metadata::document::When;
 
 pub use source::SourceName;
 pub use url::HttpUrl;
+pub(crate) use url::shown;
 
 /// Where the configuration is read from unless the command line names another file.
 pub const DEFAULT_PATH: &str = "/etc/vmagent/config.toml";

@@ -63,7 +63,7 @@ fn check_config(args: &CheckConfig) -> ExitCode {
             Ok(summary) => println!("{summary}"),
             Err(error) => {
                 good = false;
-                eprintln!("{}: {error}", path.display());
+                eprintln!("{}: {error}", check::place(path));
             }
         }
     }

@@ -10,6 +10,18 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
+
+/// Which source addresses a service of this guest sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origins {
+    /// Each origin has an address of its own in 127.0.0.0/8.
+    Apart,
+    /// All connections come from the address that the kernel chooses, 127.0.0.1 as a rule.
+    One,
+}
+
 /// Who is at the far end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Origin {

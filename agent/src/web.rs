@@ -50,14 +50,11 @@ pub(crate) fn lacks_certificates(to: &HttpUrl, error: &reqwest::Error) -> bool {
 pub(crate) const NO_CERTIFICATES: &str =
     "Install the package ca-certificates. It is tried again by itself.";
 
-/// An address as everybody may see it: a query may be a password.
-pub(crate) fn shown(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or_default()
-}
-
 /// The last of an error's causes; the first says only that something went wrong.
-pub(crate) fn deepest(error: &reqwest::Error) -> String {
-    let mut deepest: &dyn Error = error;
+/// The library's own words name the URL, and with it a token: they are left without it.
+pub(crate) fn deepest(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut deepest: &dyn Error = &error;
     while let Some(source) = deepest.source() {
         deepest = source;
     }

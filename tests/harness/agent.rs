@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::{fs::PermissionsExt, net::UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -244,16 +244,16 @@ impl Agent {
     }
 }
 
-/// Writes the tunnel document of an agent that will be started in `dir`, as one step.
+/// Writes an agent's tunnel document into `dir`, as one step, for its owner alone.
 ///
 /// # Errors
 ///
 /// If the file can't be written.
 pub fn write_document(dir: &Path, document: &str) -> Result<()> {
-    let path = dir.join("tunnel.yaml");
     let fresh = dir.join(".tunnel.yaml.new");
     fs::write(&fresh, document)?;
-    Ok(fs::rename(&fresh, &path)?)
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))?;
+    Ok(fs::rename(&fresh, dir.join("tunnel.yaml"))?)
 }
 
 /// Writes its configuration, and says how it is started.

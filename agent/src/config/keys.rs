@@ -68,7 +68,7 @@ const KEYS: [(&str, &str, Setter); 16] = [
 
 /// Reads the whole configuration.
 pub(super) fn parse(text: &str) -> Result<Config, String> {
-    let table: Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
+    let table: Table = text.parse().map_err(|error| mistake(text, &error))?;
     let mut config = Config::default();
     for (section, value) in &table {
         let keys: Vec<_> = KEYS.iter().filter(|(name, ..)| name == section).collect();
@@ -94,6 +94,20 @@ pub(super) fn parse(text: &str) -> Result<Config, String> {
     }
     agrees(&config)?;
     Ok(config)
+}
+
+/// What is no TOML, with its place. The library's own words repeat the line, which may have a token
+/// in it.
+fn mistake(text: &str, error: &toml::de::Error) -> String {
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return format!("it is no TOML: {}", error.message());
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!(
+        "it is no TOML at line {line} column {column}: {}",
+        error.message()
+    )
 }
 
 /// Checks what no key can tell by itself.

@@ -154,6 +154,45 @@ fn an_error_names_place_finding_and_what_is_accepted() {
 }
 
 #[test]
+fn no_error_repeats_a_token() {
+    for text in [
+        "[report]\nurl = \"https:///vms?token=hunter2\"",
+        "[report]\nurl = \"ftp://h/vms?token=hunter2\"",
+        "[report]\nurl = \"http://u:hunter2@h/\"",
+        "[report]\nurl = \"http://h/vms?token=hunter2",
+        "[report]\nurl = http://h/vms?token=hunter2",
+        "[report]\nurl = 'http://h' # hunter2 \u{7f}",
+        "[report]\nurl : \"http://h/vms?token=hunter2\"",
+        "[report\nurl = \"http://h/vms?token=hunter2\"",
+        "[report]\nurl = \"http://h/?token=hunter2\"\nurl = \"http://h/?token=hunter2\"",
+        "[report]\nurll = \"http://h/vms?token=hunter2\"",
+        "[report]\nguest_attributes = \"http://h/vms?token=hunter2\"",
+        "[metadata]\ndocument_url = \"http:h?token=hunter2\"",
+        "[metadata]\nfile = \"http://h/vms?token=hunter2\"",
+        "[metadata]\nsources = \"http://h/vms?token=hunter2\"",
+        "[metadata]\nsources = [\"http://h/vms?token=hunter2\"]",
+        "[bridge]\nlisten = \"http://h/vms?token=hunter2\"",
+        "[bridge]\nlisten = \"vsock:22?hunter2\"",
+        "[bridge]\nsshd = \"http://h/vms?token=hunter2\"",
+        "[bridge]\nmax_rate = \"http://h/vms?token=hunter2\"",
+        "report = \"http://h/vms?token=hunter2\"",
+    ] {
+        let problem = parse(text).unwrap_err();
+        assert!(!problem.contains("hunter2"), "{text}: {problem}");
+        assert!(problem.len() > 20, "{text}: {problem}");
+    }
+}
+
+#[test]
+fn a_text_that_is_no_toml_is_refused_with_the_place() {
+    let problem = parse("[report]\n\nurl = http://h\n").unwrap_err();
+    assert!(
+        problem.starts_with("it is no TOML at line 3 column "),
+        "{problem}"
+    );
+}
+
+#[test]
 fn a_named_file_must_exist_and_its_error_names_it() {
     let path = Path::new("/nonexistent/vmagent.toml");
     let error = Config::load(Some(path)).unwrap_err().to_string();

@@ -1,9 +1,10 @@
 //! URLs of services, checked when they are read.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// An `http://` or `https://` URL.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HttpUrl {
     text: String,
     interface: Option<String>,
@@ -26,7 +27,17 @@ impl HttpUrl {
     /// # Errors
     /// What was found and what is expected, or that this program was built without https.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let expected = || format!("found \"{text}\", expected \"http://HOST[:PORT]\"");
+        let expected = || {
+            let found = shown(text);
+            format!("found \"{found}\", expected \"http://HOST[:PORT]\"")
+        };
+        // The library reads these as well: `https:///vms` as the host vms, tabs as nothing.
+        let authority = text.split_once("://").map(|(_, rest)| rest);
+        let no_host =
+            authority.is_none_or(|rest| rest.is_empty() || rest.starts_with(['/', '\\', '?', '#']));
+        if no_host || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(expected());
+        }
         let (plain, interface) = without_zone(text).ok_or_else(expected)?;
         let url = reqwest::Url::parse(&plain).map_err(|_| expected())?;
         if !url.has_host() || !matches!(url.scheme(), "http" | "https") {
@@ -51,6 +62,15 @@ impl HttpUrl {
         &self.text
     }
 
+    /// As [`parse`](Self::parse) reads it, with the name of the interface.
+    #[must_use]
+    pub fn as_written(&self) -> String {
+        match &self.interface {
+            Some(interface) => self.text.replacen(']', &format!("%25{interface}]"), 1),
+            None => self.text.clone(),
+        }
+    }
+
     /// The interface that connections have to take.
     #[must_use]
     pub fn interface(&self) -> Option<&str> {
@@ -59,9 +79,27 @@ impl HttpUrl {
 }
 
 impl fmt::Display for HttpUrl {
+    /// Without its query, which may have a token in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&shown(&self.text))
     }
+}
+
+impl fmt::Debug for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HttpUrl({self})")
+    }
+}
+
+/// A text that may be a URL, right or wrong, as everybody may see it: without the query and the
+/// fragment, and without the account. Both may hold a secret.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let Some((before, host)) = text.rsplit_once('@') else {
+        return Cow::Borrowed(text);
+    };
+    let scheme = before.find("//").map_or("", |end| &before[..end + 2]);
+    Cow::Owned(format!("{scheme}...@{host}"))
 }
 
 /// Takes the zone out of an address in brackets; none where there is nothing in it.
@@ -110,6 +148,18 @@ mod tests {
     }
 
     #[test]
+    fn a_query_is_for_the_service_alone() {
+        let url = HttpUrl::parse("http://h:1/vms?token=hunter2#hunter2").unwrap();
+        assert_eq!(url.to_string(), "http://h:1/vms");
+        assert_eq!(format!("{url:?}"), "HttpUrl(http://h:1/vms)");
+        assert!(url.as_str().contains("token=hunter2"));
+        for text in ["http://h/vms", "/run/x", "vsock:22", ""] {
+            assert_eq!(shown(text), text);
+        }
+        assert_eq!(shown("http://u:hunter2@h/x@y"), "http://...@y");
+    }
+
+    #[test]
     fn what_is_no_url_of_a_service_is_refused() {
         for text in [
             "",
@@ -120,12 +170,23 @@ mod tests {
             "http://[fe80::1%25a/b]",
             "http://[fe80::1%25sixteen-letters-]",
             "http://[fe80::1%25eth0",
+            "http:///vms?token=hunter2",
+            "https:///vms?token=hunter2",
+            "https:vms?token=hunter2",
+            "http:\\\\host",
+            "http://?token=hunter2",
+            "http://#hunter2",
+            "http://ho\tst/?token=hunter2",
+            "ftp://user:hunter2@host/",
+            "user:hunter2@host/?token=hunter2",
+            "http://user:hunter2@[x/",
         ] {
             let problem = HttpUrl::parse(text).unwrap_err();
             assert!(
                 problem.contains("expected \"http://HOST"),
                 "{text}: {problem}"
             );
+            assert!(!problem.contains("hunter2"), "{problem}");
         }
         let problem = HttpUrl::parse("http://user:secret@host/").unwrap_err();
         assert!(!problem.contains("secret"), "{problem}");

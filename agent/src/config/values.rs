@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use toml::Value;
 
-use super::{Cache, GuestAttributes, Listen, SourceName};
+use super::{Cache, GuestAttributes, Listen, SourceName, shown};
 use crate::metadata::document::When;
 
 pub(super) fn listen(text: &str) -> Result<Listen, String> {
@@ -17,12 +17,14 @@ pub(super) fn listen(text: &str) -> Result<Listen, String> {
         Some(("vsock", port)) => match port.parse() {
             Ok(port) if port != u32::MAX => Ok(Listen::Vsock(port)),
             _ => Err(format!(
-                "found the vsock port \"{port}\", expected 0 to 4294967294"
+                "found the vsock port \"{}\", expected 0 to 4294967294",
+                shown(port)
             )),
         },
         Some(("unix", path)) => Ok(Listen::Unix(absolute(path)?)),
         _ => Err(format!(
-            "found \"{text}\", expected \"vsock:PORT\", \"unix:/path\" or \"off\""
+            "found \"{}\", expected \"vsock:PORT\", \"unix:/path\" or \"off\"",
+            shown(text)
         )),
     }
 }
@@ -51,7 +53,8 @@ pub(super) fn socket_addr(text: &str) -> Result<SocketAddr, String> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(address),
         _ => Err(format!(
-            "found \"{text}\", expected an address with a port: \"127.0.0.1:22\""
+            "found \"{}\", expected an address with a port: \"127.0.0.1:22\"",
+            shown(text)
         )),
     }
 }
@@ -64,7 +67,7 @@ pub(super) fn source(value: &Value) -> Result<SourceName, String> {
         .find(|name| name.as_str() == text)
     {
         Some(name) => Ok(name),
-        None => Err(unknown(&format!("\"{text}\""), text, &names)),
+        None => Err(unknown(&format!("\"{}\"", shown(text)), text, &names)),
     }
 }
 
@@ -79,7 +82,8 @@ fn choice<T: Copy>(text: &str, known: &[(&str, T)]) -> Result<T, String> {
         let (last, others) = words.split_last().unzip();
         let others: &[String] = others.unwrap_or_default();
         let last = last.map_or("", String::as_str);
-        format!("found \"{text}\", expected {} or {last}", others.join(", "))
+        let (found, others) = (shown(text), others.join(", "));
+        format!("found \"{found}\", expected {others} or {last}")
     })
 }
 
@@ -115,7 +119,10 @@ pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
     if path.is_absolute() && !text.contains('\0') {
         return Ok(path);
     }
-    Err(format!("found \"{text}\", expected an absolute path"))
+    Err(format!(
+        "found \"{}\", expected an absolute path",
+        shown(text)
+    ))
 }
 
 pub(super) fn string(value: &Value) -> Result<&str, String> {
@@ -138,7 +145,7 @@ pub(super) fn kind(value: &Value) -> String {
     match value {
         Value::Table(_) => "a section".to_owned(),
         Value::Array(_) => "a list".to_owned(),
-        Value::String(text) => format!("\"{text}\""),
+        Value::String(text) => format!("\"{}\"", shown(text)),
         Value::Integer(number) => number.to_string(),
         Value::Float(number) => number.to_string(),
         Value::Boolean(truth) => truth.to_string(),

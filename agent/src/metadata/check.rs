@@ -1,30 +1,65 @@
 //! `vmagent check-config --document`: what a person wants to know of a document.
 
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::SystemTime;
 
 use russh::keys::HashAlg;
 use russh::keys::ssh_key::Certificate;
 
-use super::content::{Content, read_bounded};
+use super::access::exposed;
+use super::content::read_to_end;
 use super::document::{Carrier, Document, Parsed, RemoteForward, Validity, parse};
+use super::reading::{LIMIT, Secret};
 use crate::explain::Explain;
 
-/// Reads the document in the file at `path` for a person who wants to know whether it is good.
+/// The path that stands for standard input.
+const STDIN: &str = "-";
+
+/// Where the document at `path` comes from, as an error names it.
+#[must_use]
+pub fn place(path: &Path) -> String {
+    if path == Path::new(STDIN) {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    }
+}
+
+/// Reads the document at `path` for a person who wants to know whether it is good: a file, a pipe
+/// such as `/dev/fd/3` or `<(command)` in bash, or standard input for `-`.
 ///
 /// # Errors
 /// A file that can't be read, or what is wrong with it, with the advice.
 pub fn document(path: &Path) -> Result<String, String> {
-    let bytes = match read_bounded(path).map_err(|fault| fault.to_string())? {
-        Content::Bytes(bytes) => bytes,
-        Content::Missing => return Err("there is no such file".to_owned()),
-        Content::Denied => return Err("permission denied".to_owned()),
-    };
+    let bytes = read(path).map_err(|error| {
+        let kind = error.kind();
+        if matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory) {
+            "there is no such file".to_owned()
+        } else if kind == ErrorKind::PermissionDenied {
+            "permission denied".to_owned()
+        } else {
+            format!("can't be read: {error}")
+        }
+    })?;
+    let bytes = bytes.ok_or_else(|| format!("it is larger than {LIMIT} bytes"))?;
     let parsed = parse(&bytes, Carrier::Own);
-    match parsed.map_err(|fault| format!("{fault}\n{}", fault.advice()))? {
-        Parsed::Document(document) => summary(&document, SystemTime::now()),
-        Parsed::Empty | Parsed::Missing => Err("there is nothing in it".to_owned()),
+    let summary = match parsed.map_err(|fault| format!("{fault}\n{}", fault.advice()))? {
+        Parsed::Document(document) => summary(&document, SystemTime::now())?,
+        Parsed::Empty | Parsed::Missing => return Err("there is nothing in it".to_owned()),
+    };
+    Ok(match exposed(path) {
+        Some(warning) => format!("{summary}\nwarning: {warning}"),
+        None => summary,
+    })
+}
+
+fn read(path: &Path) -> io::Result<Option<Secret>> {
+    if path == Path::new(STDIN) {
+        return read_to_end(&mut io::stdin().lock());
     }
+    read_to_end(&mut File::open(path)?)
 }
 
 fn summary(document: &Document, now: SystemTime) -> Result<String, String> {

@@ -1,7 +1,7 @@
 //! Reads local files without being led astray: regular ones, and of a bounded size.
 
 use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -36,7 +36,7 @@ impl Content {
 /// # Errors
 /// A device, a pipe or a directory; a larger file; a failure of the system.
 pub(super) fn read_bounded(path: &Path) -> Result<Content, SourceFault> {
-    let io = |error: std::io::Error| {
+    let io = |error: io::Error| {
         let kind = error.kind();
         if matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory) {
             return Ok(Content::Missing);
@@ -62,15 +62,27 @@ pub(super) fn read_bounded(path: &Path) -> Result<Content, SourceFault> {
         Ok(file) => file,
         Err(error) => return io(error),
     };
+    match read_to_end(&mut file) {
+        Ok(Some(bytes)) => Ok(Content::Bytes(bytes)),
+        Ok(None) => Err(SourceFault::TooLarge { place: shown(path) }),
+        Err(error) => io(error),
+    }
+}
+
+/// Reads at most [`LIMIT`] bytes; none where there are more.
+///
+/// # Errors
+/// Those of the reader.
+pub(super) fn read_to_end(reader: &mut impl Read) -> io::Result<Option<Secret>> {
     let mut bytes = Secret::default();
     let mut chunk = zeroize::Zeroizing::new([0; 8 << 10]);
     loop {
-        match file.read(&mut chunk[..]) {
-            Ok(0) => return Ok(Content::Bytes(bytes)),
+        match reader.read(&mut chunk[..]) {
+            Ok(0) => return Ok(Some(bytes)),
             Ok(count) if append(&mut bytes, &chunk[..count], LIMIT) => {}
-            Ok(_) => return Err(SourceFault::TooLarge { place: shown(path) }),
+            Ok(_) => return Ok(None),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return io(error),
+            Err(error) => return Err(error),
         }
     }
 }

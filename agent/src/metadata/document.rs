@@ -4,8 +4,11 @@
 
 mod cursor;
 mod fault;
+mod fields;
+mod number;
 mod overlap;
 mod parse;
+mod place;
 mod read;
 mod validity;
 mod write;
@@ -18,6 +21,8 @@ use std::time::SystemTime;
 use russh::keys::ssh_key::{Certificate, PrivateKey};
 
 use super::host_keys::HostKeys;
+use crate::config::HttpUrl;
+use crate::origin::Origins;
 
 pub use fault::DocumentFault;
 pub use parse::{Carrier, Parsed, parse};
@@ -43,6 +48,8 @@ pub enum When {
 pub struct Document {
     /// The tunnel that it asks for; a document without one asks for none.
     pub tunnel: Option<Arc<TunnelSpec>>,
+    /// `report.url`: the service that receives reports of how this guest is reached.
+    pub report_url: Option<HttpUrl>,
     /// Keys that this version does not know, as paths: `tunnel.proxys`.
     pub warnings: Vec<String>,
 }
@@ -69,6 +76,8 @@ pub struct Proxy {
     pub host: String,
     /// 1 to 65535.
     pub port: u16,
+    /// The name or address by which users reach the proxy, where it differs from `host`.
+    pub public_host: Option<String>,
     /// The account to log in to.
     pub user: String,
     /// What it must prove to hold before anything is sent to it.
@@ -89,7 +98,7 @@ impl fmt::Display for Proxy {
 /// A listening place on the proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RemoteForward {
-    /// Sent exactly as written: sshd's `permitlisten` matches it literally.
+    /// As written, without blanks and brackets around it: sshd's `permitlisten` matches it literally.
     pub bind: String,
     /// 1 to 65535, or 0 to let the proxy choose.
     pub port: u16,
@@ -102,6 +111,8 @@ pub struct ServiceForward {
     pub at: RemoteForward,
     /// Where the service listens in this guest.
     pub to: SocketAddr,
+    /// The source addresses of its connections.
+    pub origins: Origins,
 }
 
 /// The proof of who we are. Secret: its `Debug` shows the public half only.

@@ -2,6 +2,7 @@
 
 mod server;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -106,11 +107,13 @@ impl Directory {
         &self.0
     }
 
-    /// Writes a file below it, and makes the directories on the way.
+    /// Writes a file below it for its owner alone, and makes the directories on the way.
     pub(super) fn write(&self, file: &str, text: impl AsRef<[u8]>) {
         let path = self.0.join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        std::fs::write(&path, text).unwrap();
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(path, private).unwrap();
     }
 }
 

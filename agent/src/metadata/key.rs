@@ -28,6 +28,9 @@ pub enum KeyFault {
     /// It is in PuTTY's format.
     #[error("found a key in PuTTY's format, expected OpenSSH or PEM")]
     Putty,
+    /// It is where the key is, not the key.
+    #[error("found the path of a file, expected the private key itself")]
+    Path,
     /// It starts but does not end.
     #[error("has no END line: the rest of it is cut off")]
     CutOff,
@@ -60,6 +63,9 @@ impl KeyFault {
                                 key for this guest alone with `ssh-keygen -t ed25519 -N ''`."
                 .to_owned(),
             Self::Putty => "Convert it with `puttygen KEY.ppk -O private-openssh`.".to_owned(),
+            Self::Path => "Write `private_key: |`, and below it, indented, the content of that \
+                           file: the document goes to a machine that may not have the file."
+                .to_owned(),
             Self::Public => "Put the file without .pub there.".to_owned(),
             Self::CutOff | Self::NotAKey | Self::Undecodable(_) | Self::Unsupported(_) => {
                 "Put the whole file there that `ssh-keygen -t ed25519 -N '' -f KEY` writes.".to_owned()
@@ -176,6 +182,10 @@ fn unwrap_base64(text: &str) -> Result<Secret, KeyFault> {
         .any(|kind| text.starts_with(kind))
     {
         return Err(KeyFault::Public);
+    }
+    if text.starts_with(['/', '~', '.']) && text.len() < 256 && !text.contains(char::is_whitespace)
+    {
+        return Err(KeyFault::Path);
     }
     let mut joined = Zeroizing::new(String::with_capacity(text.len() + 3));
     joined.extend(text.chars().filter(|c| !c.is_whitespace() && *c != '='));

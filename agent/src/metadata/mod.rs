@@ -32,6 +32,7 @@ pub mod sources;
 pub mod userdata;
 pub mod volume;
 
+mod access;
 mod content;
 #[cfg(test)]
 mod fixtures;

@@ -4,9 +4,11 @@
 //! more than its size allows: nesting, nodes, and what aliases expand to are all counted. Tags
 //! are looked past, as cloud-config may hold any (`!!binary`, `!vault`), except `!!str`.
 
+mod hint;
+
 use std::collections::HashMap;
 
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, StrInput, Tag};
+use granit_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 use serde_json::{Map, Number, Value};
 
 use super::tree::{Tree, insert};
@@ -20,55 +22,97 @@ const BUDGET: usize = 4 << 20;
 /// What a node weighs beside its text; about what one costs in memory.
 const NODE: usize = 64;
 
-/// Composes the one document in `text`. An empty text is null.
+/// Why a text is not one document of YAML.
+#[derive(Debug)]
+pub(super) enum Mistake {
+    /// It has another document, which begins at this line.
+    Second(usize),
+    /// It is no YAML, or larger than it may be.
+    Syntax {
+        /// The mistake with its line, and with nothing of the text itself: next to it may stand a
+        /// private key.
+        problem: String,
+        /// What to write instead, where that is known.
+        advice: Option<String>,
+    },
+}
+
+impl From<String> for Mistake {
+    fn from(problem: String) -> Self {
+        let advice = None;
+        Self::Syntax { problem, advice }
+    }
+}
+
+/// Composes the one document in `text`. An empty text is null. Empty documents before and after
+/// it, as a final `---` makes one, do not count.
 ///
 /// # Errors
-/// A sentence with the line and the column, and with nothing of the text itself: next to the
-/// mistake may stand a private key.
-pub(super) fn compose(text: &str) -> Result<Tree, String> {
+/// See [`Mistake`].
+pub(super) fn compose(text: &str) -> Result<Tree, Mistake> {
     let mut composer = Composer {
+        text,
         events: Parser::new_from_str(text),
+        line: 0,
         anchors: HashMap::new(),
         budget: BUDGET,
     };
-    let mut document = None;
+    let mut document = Tree(Value::Null);
+    let mut begin = 0;
     loop {
         let event = composer.next()?;
         if event == Event::StreamEnd {
-            return Ok(document.unwrap_or(Tree(Value::Null)));
+            return Ok(document);
+        }
+        if let Event::DocumentStart(..) = event {
+            begin = composer.line;
         }
         if !event.is_node() {
             continue;
         }
-        if document.is_some() {
-            return Err("there is a second document".to_owned());
+        let next = Tree(composer.node(event, 0)?);
+        if next.0.is_null() {
+            continue;
         }
-        document = Some(Tree(composer.node(event, 0)?));
+        if !document.0.is_null() {
+            return Err(Mistake::Second(begin));
+        }
+        document = next;
     }
 }
 
 struct Composer<'a> {
+    text: &'a str,
     events: Parser<'a, StrInput<'a>>,
+    /// Where the last event began, from 1.
+    line: usize,
     anchors: HashMap<usize, Tree>,
     budget: usize,
 }
 
 impl<'a> Composer<'a> {
-    fn next(&mut self) -> Result<Event<'a>, String> {
+    fn next(&mut self) -> Result<Event<'a>, Mistake> {
         match self.events.next_event() {
-            Some(Ok((event, _))) => Ok(event),
-            Some(Err(error)) => Err(sentence(&error)),
-            None => Err("it ends in the middle".to_owned()),
+            Some(Ok((event, span))) => {
+                self.line = span.start.line();
+                Ok(event)
+            }
+            Some(Err(error)) => Err(mistake(
+                self.text,
+                error.marker().line(),
+                &error.kind().to_string(),
+            )),
+            None => Err("it ends in the middle".to_owned().into()),
         }
     }
 
-    fn node(&mut self, event: Event<'a>, depth: usize) -> Result<Value, String> {
+    fn node(&mut self, event: Event<'a>, depth: usize) -> Result<Value, Mistake> {
         if depth > DEPTH {
-            return Err(format!("it nests deeper than {DEPTH} levels"));
+            return Err(format!("it nests deeper than {DEPTH} levels").into());
         }
         if let Event::Alias(id) = event {
             let Some(Tree(value)) = self.anchors.get(&id) else {
-                return Err("an alias stands inside its own anchor".to_owned());
+                return Err("an alias stands inside its own anchor".to_owned().into());
             };
             let value = value.clone();
             self.spend(weight(&value))?;
@@ -83,7 +127,7 @@ impl<'a> Composer<'a> {
         } else if let Event::MappingStart(..) = event {
             self.mapping(depth)?
         } else {
-            return Err("a node is missing".to_owned());
+            return Err("a node is missing".to_owned().into());
         };
         if anchor != 0 {
             self.spend(weight(&value))?;
@@ -92,7 +136,7 @@ impl<'a> Composer<'a> {
         Ok(value)
     }
 
-    fn sequence(&mut self, depth: usize) -> Result<Value, String> {
+    fn sequence(&mut self, depth: usize) -> Result<Value, Mistake> {
         self.spend(NODE)?;
         let mut items = Vec::new();
         loop {
@@ -104,7 +148,7 @@ impl<'a> Composer<'a> {
         }
     }
 
-    fn mapping(&mut self, depth: usize) -> Result<Value, String> {
+    fn mapping(&mut self, depth: usize) -> Result<Value, Mistake> {
         self.spend(NODE)?;
         let mut entries = Map::new();
         let mut merged = Vec::new();
@@ -113,10 +157,11 @@ impl<'a> Composer<'a> {
             if event == Event::MappingEnd {
                 break;
             }
+            let line = self.line;
             let key = self.node(event, depth + 1)?;
             let value = self.next()?;
             let value = self.node(value, depth + 1)?;
-            match name(key)? {
+            match name(key).map_err(|problem| mistake(self.text, line, &problem))? {
                 key if key == "<<" => merged.push(value),
                 key => insert(&mut entries, key, value),
             }
@@ -197,6 +242,10 @@ fn number(text: &str) -> Option<Number> {
     if let Some(octal) = text.strip_prefix("0o") {
         return u64::from_str_radix(octal, 8).ok().map(Number::from);
     }
+    // Octal in YAML 1.1, decimal in 1.2: whoever needs a number there says so.
+    if digits.len() > 1 && digits.bytes().all(|b| b.is_ascii_digit()) && digits.starts_with('0') {
+        return None;
+    }
     // Keeps `inf`, `nan`, `.5e` and host names such as `1e100.net` out of the float parser.
     if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
         return None;
@@ -208,14 +257,14 @@ fn number(text: &str) -> Option<Number> {
     plain.parse::<f64>().ok().and_then(Number::from_f64)
 }
 
-fn sentence(error: &ScanError) -> String {
-    let at = error.marker();
-    format!(
-        "{} at line {} column {}",
-        error.kind(),
-        at.line(),
-        at.col() + 1
-    )
+fn mistake(text: &str, line: usize, problem: &str) -> Mistake {
+    match hint::hint(text, line) {
+        Some((line, advice)) => Mistake::Syntax {
+            problem: format!("line {line} can't be read ({problem})"),
+            advice: Some(advice),
+        },
+        None => format!("{problem} at line {line}").into(),
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use reqwest::header::CONTENT_TYPE;
 
 use super::fault::ReportFault;
 use super::message::Message;
-use crate::config::HttpUrl;
+use crate::config::{HttpUrl, shown};
 use crate::status::model::ReportTarget;
 use crate::web;
 
@@ -36,7 +36,7 @@ impl Sender {
 
     /// Its address, as everybody may see it.
     pub(super) fn shown(&self) -> String {
-        web::shown(&self.address()).to_owned()
+        shown(&self.address()).into_owned()
     }
 
     fn address(&self) -> String {
@@ -51,8 +51,10 @@ impl Sender {
     pub(super) async fn send(&self, message: &Message) -> Result<(), ReportFault> {
         let client = web::client(&self.to, CONNECT);
         let client = client.map_err(|error| {
-            let (url, problem) = (self.shown(), web::deepest(&error));
-            match web::lacks_certificates(&self.to, &error) {
+            let url = self.shown();
+            let uncertified = web::lacks_certificates(&self.to, &error);
+            let problem = web::deepest(error);
+            match uncertified {
                 true => ReportFault::NoCertificates { url, problem },
                 false => ReportFault::Unreachable { url, problem },
             }
@@ -81,7 +83,7 @@ impl Sender {
     async fn exchange(&self, request: RequestBuilder) -> Result<(), ReportFault> {
         // What it says beside the status is not read.
         let response = request.timeout(WHOLE).send().await;
-        let response = response.map_err(|error| self.unreachable(problem(&error)))?;
+        let response = response.map_err(|error| self.unreachable(problem(error)))?;
         let (url, status) = (self.shown(), response.status().as_u16());
         match (status, self.target) {
             (200..=299, _) => Ok(()),
@@ -101,7 +103,7 @@ impl Sender {
     }
 }
 
-fn problem(error: &reqwest::Error) -> String {
+fn problem(error: reqwest::Error) -> String {
     if error.is_timeout() {
         return "it did not answer in time".to_owned();
     }

@@ -120,6 +120,7 @@ mod tests {
 
     use super::*;
     use crate::metadata::document::RemoteForward;
+    use crate::origin::Origins;
 
     fn forward(port: u16) -> ServiceForward {
         ServiceForward {
@@ -128,6 +129,7 @@ mod tests {
                 port,
             },
             to: ([127, 0, 0, 1], 80).into(),
+            origins: Origins::One,
         }
     }
 

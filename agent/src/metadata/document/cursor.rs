@@ -3,13 +3,20 @@
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::DocumentFault;
-use crate::metadata::tree::TWICE;
+use super::fields::Fields;
+use super::number::{NotANumber, whole};
+use super::place::Slip;
+use crate::config;
 
 /// The longest text of the document that a complaint repeats. A line of a private key is longer.
-const REPEATED: usize = 40;
+pub(super) const REPEATED: usize = 40;
+
+/// What a document begins with, for those that are no mapping.
+pub(super) const BEGIN: &str =
+    "Write a mapping with the keys version and tunnel: begin with `version: 1`, without a dash.";
 
 /// A value and the path that leads to it: `tunnel.proxies[0].port`.
 pub(super) struct Cursor<'a> {
@@ -18,10 +25,14 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    /// The value at `path`.
+    pub(super) fn at(path: String, value: &'a Value) -> Self {
+        Self { path, value }
+    }
+
     /// The root; its keys are named without a prefix.
     pub(super) fn root(value: &'a Value) -> Self {
-        let path = String::new();
-        Self { path, value }
+        Self::at(String::new(), value)
     }
 
     /// What a complaint about this place says: the sentence and what to do.
@@ -29,27 +40,61 @@ impl<'a> Cursor<'a> {
         DocumentFault::value(&self.path, problem, advice)
     }
 
+    /// The complaint that something else is expected here.
     fn unexpected(&self, expected: impl Display) -> DocumentFault {
         let problem = format!("found {}, expected {expected}", describe(self.value));
-        self.fault(problem, &format!("Write {expected} there."))
+        self.fault(problem, &self.correction())
+    }
+
+    /// What to do about a value of the wrong kind.
+    fn correction(&self) -> String {
+        match self.value {
+            Value::String(text) if text.is_empty() => {
+                "Write a value there. One that begins with #, & or ! needs quotes.".to_owned()
+            }
+            Value::Bool(_) => {
+                "Put the value in quotes if it is meant as text. YAML reads true and \
+                               false as truth values, and YAML 1.1 also yes, no, on and off."
+                    .to_owned()
+            }
+            Value::Number(_) => {
+                "Put the value in quotes if it is meant as text, not as a number.".to_owned()
+            }
+            Value::Array(_) => {
+                "Put the value in quotes: without them, YAML reads brackets as a list.".to_owned()
+            }
+            Value::Object(_) => "Put the value in quotes: without them, YAML reads braces, or a colon with a blank, as a mapping.".to_owned(),
+            Value::Null | Value::String(_) => self.correct(),
+        }
+    }
+
+    fn correct(&self) -> String {
+        match self.path.as_str() {
+            "" => BEGIN.to_owned(),
+            path => format!("Correct the value of {path}."),
+        }
     }
 
     /// The keys of a mapping.
     pub(super) fn mapping(self) -> Result<Fields<'a>, DocumentFault> {
         let Value::Object(entries) = self.value else {
-            return Err(self.unexpected("a mapping of keys to values"));
+            let problem = format!(
+                "found {}, expected a mapping of keys to values",
+                describe(self.value)
+            );
+            return Err(self.fault(problem, &self.correct()));
         };
-        Ok(Fields {
-            path: self.path,
-            entries,
-            known: Vec::new(),
-        })
+        Ok(Fields::new(self.path, entries))
     }
 
     /// The items of a list; `expected` says what an item is.
     pub(super) fn list(&self, expected: &str) -> Result<Vec<Self>, DocumentFault> {
         let Value::Array(items) = self.value else {
-            return Err(self.unexpected(format_args!("a list of {expected}")));
+            let problem = format!(
+                "found {}, expected a list of {expected}",
+                describe(self.value)
+            );
+            return Err(self.fault(problem, "Begin each item with a dash, also a single one."));
         };
         let item = |(index, value)| Self {
             path: format!("{}[{index}]", self.path),
@@ -70,7 +115,7 @@ impl<'a> Cursor<'a> {
 
     /// A text made of one word without spaces, such as a host name.
     pub(super) fn word(&self, expected: &str) -> Result<String, DocumentFault> {
-        let text = self.text(expected)?;
+        let text = self.text(expected)?.trim();
         let odd = |c: char| c.is_whitespace() || c.is_control();
         if text.is_empty() || text.contains(odd) {
             return Err(self.unexpected(expected));
@@ -78,192 +123,93 @@ impl<'a> Cursor<'a> {
         Ok(text.to_owned())
     }
 
-    /// A whole number within `range`.
-    pub(super) fn port(&self, range: RangeInclusive<u16>) -> Result<u16, DocumentFault> {
-        let number = self.value.as_u64().and_then(|n| u16::try_from(n).ok());
-        number.filter(|port| range.contains(port)).ok_or_else(|| {
-            let (least, most) = range.into_inner();
-            if least == most {
-                return self.unexpected(least);
-            }
-            self.unexpected(format_args!("{least} to {most}"))
+    /// A whole number within `range`, in quotes or without.
+    pub(super) fn number(&self, range: RangeInclusive<u16>) -> Result<u16, DocumentFault> {
+        let advice = match whole(self.value) {
+            Ok(number) if range.contains(&number) => return Ok(number),
+            Ok(_) => None,
+            Err(NotANumber(advice)) => advice,
+        };
+        let (least, most) = range.into_inner();
+        let expected = match least == most {
+            true => least.to_string(),
+            false => format!("{least} to {most}"),
+        };
+        let problem = format!("found {}, expected {expected}", describe(self.value));
+        let advice = advice.unwrap_or_else(|| format!("Write a whole number, {expected}."));
+        Err(self.fault(problem, &advice))
+    }
+
+    /// What `read` makes of the text; `expected` says what it is.
+    pub(super) fn place<T>(
+        &self,
+        expected: &str,
+        read: impl FnOnce(&str) -> Result<T, Slip>,
+    ) -> Result<T, DocumentFault> {
+        self.place_of(self.text(expected)?, read)
+    }
+
+    /// What `read` makes of `text`, which stands here.
+    pub(super) fn place_of<T>(
+        &self,
+        text: &str,
+        read: impl FnOnce(&str) -> Result<T, Slip>,
+    ) -> Result<T, DocumentFault> {
+        read(text).map_err(
+            |Slip { problem, advice }| match problem.starts_with("expected") {
+                true => self.fault(format_args!("found {}, {problem}", quoted(text)), &advice),
+                false => self.fault(problem, &advice),
+            },
+        )
+    }
+
+    /// One of a few words, in upper or lower case; `instead` says what to write for some others.
+    pub(super) fn word_of<T: Copy>(
+        &self,
+        words: &[(&str, T)],
+        instead: impl FnOnce(&str) -> Option<String>,
+    ) -> Result<T, DocumentFault> {
+        let found = match self.value {
+            Value::Bool(truth) => truth.to_string(),
+            Value::String(text) => text.trim().to_owned(),
+            Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => String::new(),
+        };
+        let known = words
+            .iter()
+            .find(|(word, _)| word.eq_ignore_ascii_case(&found));
+        known.map(|(_, meant)| *meant).ok_or_else(|| {
+            let names: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            let (last, others) = names.split_last().unwrap_or((&"", &[]));
+            let expected = format!("{} or {last}", others.join(", "));
+            let problem = format!("found {}, expected {expected}", describe(self.value));
+            let advice = instead(&found.to_ascii_lowercase());
+            self.fault(problem, &advice.unwrap_or_else(|| self.correct()))
         })
     }
 
-    /// What `read` makes of the text; `expected` says what it accepts.
-    pub(super) fn parsed<T>(
-        &self,
-        expected: &str,
-        read: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<T, DocumentFault> {
-        read(self.text(expected)?).ok_or_else(|| self.unexpected(expected))
-    }
-}
-
-/// A mapping, and the keys that have been asked for.
-pub(super) struct Fields<'a> {
-    path: String,
-    entries: &'a Map<String, Value>,
-    known: Vec<&'static str>,
-}
-
-impl<'a> Fields<'a> {
-    fn path(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
+    /// The name of an account: one word without blanks in it.
+    pub(super) fn account(&self) -> Result<String, DocumentFault> {
+        let expected = "the name of an account";
+        if let Value::Number(_) = self.value {
+            let problem = format!(
+                "found {}, a number, expected {expected}",
+                describe(self.value)
+            );
+            let advice = "Write the account's name. One that is made of digits needs quotes.";
+            return Err(self.fault(problem, advice));
         }
-    }
-
-    /// The value under `key`; null is as good as none.
-    pub(super) fn optional(&mut self, key: &'static str) -> Option<Cursor<'a>> {
-        self.known.push(key);
-        let value = self.entries.get(key).filter(|value| !value.is_null())?;
-        let path = self.path(key);
-        Some(Cursor { path, value })
-    }
-
-    /// Whether `key` is there, with a value or without.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.entries.contains_key(key)
-    }
-
-    /// Whether `key` has no value here.
-    pub(super) fn lacks(&self, key: &str) -> bool {
-        self.entries.get(key).is_none_or(Value::is_null)
-    }
-
-    /// Whether `key` is there more than once.
-    pub(super) fn repeats(&self, key: &str) -> bool {
-        self.entries.contains_key(&format!("{key}{TWICE}"))
-    }
-
-    /// The first key that is not of this mapping, as a person may see it.
-    pub(super) fn stranger(&self) -> Option<String> {
-        self.unknown().next().map(shown)
-    }
-
-    /// Refuses unknown keys that are among `keys`: these belong to the mapping at `place`.
-    pub(super) fn without(&self, keys: &[&str], place: &str) -> Result<(), DocumentFault> {
-        match self.unknown().find(|found| keys.contains(found)) {
-            Some(found) => {
-                let problem = format!("a key of {place}, found outside it");
-                let advice = format!("Move {found} into {place}, indented like its other keys.");
-                Err(DocumentFault::value(&self.path(found), problem, &advice))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// The value under `key`, which has to be there; `expected` says what it is.
-    pub(super) fn required(
-        &mut self,
-        key: &'static str,
-        expected: &str,
-    ) -> Result<Cursor<'a>, DocumentFault> {
-        self.optional(key)
-            .ok_or_else(|| self.missing(key, expected))
-    }
-
-    /// The complaint that `key` is not there.
-    pub(super) fn missing(&self, key: &str, expected: &str) -> DocumentFault {
-        // A key that is almost this one is the likely reason.
-        let advice = match self.unknown().find(|found| is_near(found, key)) {
-            Some(found) => format!("Rename {} to {key}.", self.path(&shown(found))),
-            None => format!("Add the key {key} there."),
-        };
-        let problem = format!("missing, expected {expected}");
-        DocumentFault::value(&self.path(key), problem, &advice)
-    }
-
-    fn unknown(&self) -> impl Iterator<Item = &'a str> {
-        let keys = self.entries.keys().map(String::as_str);
-        keys.filter(|key| !self.known.contains(key) && !key.ends_with(TWICE))
-    }
-
-    /// Ends the mapping. A warning for each unknown key, and for each key that is there twice.
-    ///
-    /// # Errors
-    /// An unknown key close to a known key that has no value here: it is that key, misspelt, and
-    /// without it the document would mean something else.
-    pub(super) fn finish(self, warnings: &mut Vec<String>) -> Result<(), DocumentFault> {
-        let twice = self
-            .entries
-            .keys()
-            .filter_map(|key| key.strip_suffix(TWICE));
-        for key in twice {
-            let path = self.path(&shown(key));
-            warnings.push(format!(
-                "{path}: written more than once; the last one counts"
-            ));
-        }
-        for key in self.unknown() {
-            let path = self.path(&shown(key));
-            let near = || self.known.iter().filter(|known| is_slip(key, known));
-            if let Some(meant) = near().find(|known| self.lacks(known)) {
-                let problem = format!("unknown key, and {meant} is missing");
-                let advice = format!("Rename {path} to {meant}.");
-                return Err(DocumentFault::value(&path, problem, &advice));
-            }
-            warnings.push(match near().next() {
-                Some(known) => format!("{path}: unknown key; did you mean {known}?"),
-                None => format!("{path}: unknown key; accepted: {}", self.known.join(", ")),
-            });
-        }
-        Ok(())
+        self.word(expected)
     }
 }
 
-/// Whether `found` is likely a misspelling of `known`: another case or separator, an abbreviation
-/// of four letters or more, or a wrong letter in each three (one in a short word).
-pub(super) fn is_near(found: &str, known: &str) -> bool {
-    let (found, known) = (fold(found), fold(known));
-    let slips = match known.len() {
-        ..=4 => 1,
-        long => long.div_ceil(3),
-    };
-    (found.len() >= 4 && known.starts_with(&found))
-        || strsim::damerau_levenshtein(&found, &known) <= slips
-}
-
-/// Whether `found` is near to `known`, and no other word that a document could hold. A short word
-/// has many neighbours: there, two letters may be wrong, and of two not the first one. So
-/// `revision` and `session` are not `version`.
-fn is_slip(found: &str, known: &str) -> bool {
-    /// The length of a word from which on all that is near is a slip.
-    const LONG: usize = 9;
-    if !is_near(found, known) {
-        return false;
-    }
-    let (found, known) = (fold(found), fold(known));
-    known.len() >= LONG
-        || known.starts_with(&found)
-        || match strsim::damerau_levenshtein(&found, &known) {
-            0 | 1 => true,
-            2 => found.chars().next() == known.chars().next(),
-            _ => false,
-        }
-}
-
-/// A key without what a misspelling often changes: case and separators.
-fn fold(key: &str) -> String {
-    let letters = key.chars().filter(|c| !matches!(c, '-' | '_' | ' '));
-    letters.flat_map(char::to_lowercase).collect()
-}
-
-/// A key as a complaint repeats it.
-pub(super) fn shown(key: &str) -> String {
-    let short: String = key.chars().take(REPEATED).collect();
-    short.escape_debug().to_string()
-}
-
-/// A text as a complaint repeats it.
+/// A text as a complaint repeats it: without the account and the query of a URL.
 pub(super) fn quoted(text: &str) -> String {
-    if text.len() <= REPEATED && !text.contains('\n') {
-        format!("{text:?}")
-    } else {
+    if text.len() > REPEATED || text.contains('\n') {
         format!("a text of {} characters", text.chars().count())
+    } else if text.contains("://") || text.contains('@') {
+        format!("{:?}", config::shown(text))
+    } else {
+        format!("{text:?}")
     }
 }
 

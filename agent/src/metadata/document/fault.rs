@@ -10,11 +10,18 @@ use crate::explain::Explain;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DocumentFault {
     /// It is not UTF-8 text.
-    #[error("it is binary, not text")]
+    #[error("it is binary, or in another encoding than UTF-8")]
     NotText,
-    /// It is neither JSON nor YAML.
-    #[error("it is neither JSON nor YAML: {0}")]
-    Syntax(String),
+    /// It is neither JSON nor YAML, or more than one document.
+    #[error("{place}{}{problem}", if place.is_empty() { "" } else { ": " })]
+    Syntax {
+        /// The path to the text, if it stands inside another one: `vmagent`.
+        place: &'static str,
+        /// The mistake and its line.
+        problem: String,
+        /// What to write instead, where that is known.
+        advice: Option<String>,
+    },
     /// A value in it is wrong.
     #[error("{path}{}{problem}", if path.is_empty() { "" } else { ": " })]
     Value {
@@ -36,9 +43,27 @@ impl DocumentFault {
         }
     }
 
+    pub(super) fn syntax(problem: &str, advice: Option<String>) -> Self {
+        Self::Syntax {
+            place: "",
+            problem: format!("it is neither JSON nor YAML: {problem}"),
+            advice,
+        }
+    }
+
+    pub(super) fn second(line: usize) -> Self {
+        Self::Syntax {
+            place: "",
+            problem: format!("a second document begins at line {line}, expected one document"),
+            advice: Some(format!(
+                "Take out line {line} and what follows it: a file holds one document, the first."
+            )),
+        }
+    }
+
     /// The fault of an answer that services give as a JSON object.
     pub(in crate::metadata) fn no_object() -> Self {
-        Self::Syntax("found something that is not a JSON object".to_owned())
+        Self::syntax("found something that is not a JSON object", None)
     }
 }
 
@@ -46,16 +71,19 @@ impl Explain for DocumentFault {
     fn code(&self) -> &'static str {
         match self {
             Self::NotText => "metadata-not-text",
-            Self::Syntax(_) | Self::Value { .. } => "document-invalid",
+            Self::Syntax { .. } | Self::Value { .. } => "document-invalid",
         }
     }
 
     fn advice(&self) -> String {
         match self {
-            Self::NotText => "Deliver the document as plain UTF-8 text, not compressed.".to_owned(),
-            Self::Syntax(_) => "Correct the document at the place named; every JSON or YAML \
-                                checker finds the same."
+            Self::NotText => "Deliver the document as plain UTF-8 text, not compressed; \
+                              `iconv -f UTF-16 -t UTF-8` makes UTF-8 of UTF-16."
                 .to_owned(),
+            Self::Syntax { advice, .. } => advice.clone().unwrap_or_else(|| {
+                "Correct the document at the place named; every JSON or YAML checker finds the same."
+                    .to_owned()
+            }),
             Self::Value { advice, .. } => advice.clone(),
         }
     }

@@ -1,12 +1,14 @@
 //! From text to a [`Document`]: JSON or YAML, alone or under a `vmagent` key.
 
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
-use super::cursor::{is_near, shown};
+use super::cursor::{BEGIN, quoted};
+use super::fields::{is_near, shown};
 use super::read::document;
 use super::{Document, DocumentFault, overlap};
 use crate::metadata::tree::{TWICE, Tree, json};
-use crate::metadata::yaml;
+use crate::metadata::yaml::{self, Mistake};
 
 /// The key under which others carry a document.
 pub(in crate::metadata) const KEY: &str = "vmagent";
@@ -16,6 +18,9 @@ const TUNNEL: &str = "tunnel";
 
 /// The keys of a tunnel that other programs hardly have both of.
 const OWN: [&str; 2] = ["proxies", "private_key"];
+
+/// How often a document may be wrapped in text.
+const TEXTS: usize = 4;
 
 /// Whether a text belongs to this agent alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +47,15 @@ pub enum Parsed {
 /// # Errors
 /// A text of our own that is no document, or a document with a wrong value in it.
 pub fn parse(text: &[u8], carrier: Carrier) -> Result<Parsed, DocumentFault> {
-    match tree(text) {
-        Ok(tree) => find(&tree.0, carrier),
+    let text = decoded(text)?;
+    parse_at(&text, carrier, 0)
+}
+
+fn parse_at(text: &str, carrier: Carrier, depth: usize) -> Result<Parsed, DocumentFault> {
+    match composed(text) {
+        Ok(tree) => find_at(&tree.0, carrier, depth),
         // A script or a template of somebody else's.
-        Err(DocumentFault::Syntax(_)) if carrier == Carrier::Shared && !mentions_us(text) => {
+        Err(DocumentFault::Syntax { .. }) if carrier == Carrier::Shared && !mentions_us(text) => {
             Ok(Parsed::Missing)
         }
         Err(fault) => Err(fault),
@@ -57,17 +67,52 @@ pub fn parse(text: &[u8], carrier: Carrier) -> Result<Parsed, DocumentFault> {
 /// # Errors
 /// Bytes that are not text, and text that is neither.
 pub(in crate::metadata) fn tree(text: &[u8]) -> Result<Tree, DocumentFault> {
-    let text = match std::str::from_utf8(text) {
-        Ok(text) if !text.contains('\0') => text.trim_start_matches('\u{feff}'),
-        _ => return Err(DocumentFault::NotText),
+    composed(&decoded(text)?)
+}
+
+/// The text in UTF-8, or in UTF-16 with a byte order mark, as PowerShell writes it.
+fn decoded(bytes: &[u8]) -> Result<Zeroizing<String>, DocumentFault> {
+    let units = match bytes {
+        [0xff, 0xfe, rest @ ..] => Some((rest, u16::from_le_bytes as fn([u8; 2]) -> u16)),
+        [0xfe, 0xff, rest @ ..] => Some((rest, u16::from_be_bytes as fn([u8; 2]) -> u16)),
+        _ => None,
+    };
+    let text = match units {
+        Some((rest, unit)) if rest.len().is_multiple_of(2) => {
+            let units = rest.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
+            // The most that a unit needs in UTF-8: no reallocation leaves a copy behind.
+            let mut text = Zeroizing::new(String::with_capacity(rest.len() / 2 * 3));
+            for c in char::decode_utf16(units) {
+                text.push(c.map_err(|_| DocumentFault::NotText)?);
+            }
+            text
+        }
+        Some(_) => return Err(DocumentFault::NotText),
+        None => {
+            let text = std::str::from_utf8(bytes).map_err(|_| DocumentFault::NotText)?;
+            Zeroizing::new(text.trim_start_matches('\u{feff}').to_owned())
+        }
+    };
+    if text.contains('\0') {
+        return Err(DocumentFault::NotText);
+    }
+    Ok(text)
+}
+
+fn composed(text: &str) -> Result<Tree, DocumentFault> {
+    let yaml = |text| {
+        yaml::compose(text).map_err(|mistake| match mistake {
+            Mistake::Second(line) => DocumentFault::second(line),
+            Mistake::Syntax { problem, advice } => DocumentFault::syntax(&problem, advice),
+        })
     };
     if !text.trim_start().starts_with(['{', '[']) {
-        return yaml::compose(text).map_err(DocumentFault::Syntax);
+        return yaml(text);
     }
     // YAML's flow style looks the same; the message about JSON is the better one.
     match json(text) {
         Ok(tree) => Ok(tree),
-        Err(error) => yaml::compose(text).map_err(|_| DocumentFault::Syntax(error.to_string())),
+        Err(error) => yaml(text).map_err(|_| DocumentFault::syntax(&error.to_string(), None)),
     }
 }
 
@@ -76,11 +121,18 @@ pub(in crate::metadata) fn tree(text: &[u8]) -> Result<Tree, DocumentFault> {
 /// # Errors
 /// As for [`parse`].
 pub(in crate::metadata) fn find(value: &Value, carrier: Carrier) -> Result<Parsed, DocumentFault> {
+    find_at(value, carrier, 0)
+}
+
+fn find_at(value: &Value, carrier: Carrier, depth: usize) -> Result<Parsed, DocumentFault> {
     match (value, carrier) {
         (Value::Null, Carrier::Own) => Ok(Parsed::Empty),
         (Value::Object(entries), _) => match entries.get(KEY) {
             // A carrier that is itself named after us may hold the key once more.
-            Some(inner) => not_beside(entries, carrier, find(inner, Carrier::Own)?),
+            Some(inner) => {
+                let parsed = find_at(inner, Carrier::Own, depth);
+                not_beside(entries, carrier, parsed.map_err(inside)?)
+            }
             None if entries.is_empty() && carrier == Carrier::Own => Ok(Parsed::Empty),
             None => {
                 if let Some(key) = misspelt(entries) {
@@ -94,13 +146,43 @@ pub(in crate::metadata) fn find(value: &Value, carrier: Carrier) -> Result<Parse
                 Ok(Parsed::Missing)
             }
         },
-        // Carried as text inside JSON.
-        (Value::String(text), Carrier::Own) if text.contains('\n') => {
-            parse(text.as_bytes(), Carrier::Own)
-        }
+        (Value::String(text), _) => as_text(text, carrier, depth),
         (_, Carrier::Own) => checked(value),
         (_, Carrier::Shared) => Ok(Parsed::Missing),
     }
+}
+
+/// Reads a document that is carried as text inside JSON or YAML, as Terraform's `jsonencode` and
+/// OpenStack's DynamicJSON do it: the text is JSON or YAML in its turn, or such a text once more.
+fn as_text(text: &str, carrier: Carrier, depth: usize) -> Result<Parsed, DocumentFault> {
+    if depth < TEXTS && !is_word(text) {
+        return parse_at(text, carrier, depth + 1);
+    }
+    match carrier {
+        Carrier::Own => {
+            let problem = format!(
+                "found {}, expected a mapping of keys to values",
+                quoted(text)
+            );
+            Err(DocumentFault::value("", problem, BEGIN))
+        }
+        Carrier::Shared => Ok(Parsed::Missing),
+    }
+}
+
+/// Whether a text is neither a mapping nor anything that has one inside.
+fn is_word(text: &str) -> bool {
+    !text.trim().is_empty() && !text.contains([':', '{', '\n'])
+}
+
+/// Names our key in the fault of the text under it.
+fn inside(mut fault: DocumentFault) -> DocumentFault {
+    match &mut fault {
+        DocumentFault::Syntax { place, .. } => *place = KEY,
+        DocumentFault::Value { path, .. } if path.is_empty() => KEY.clone_into(path),
+        DocumentFault::Value { .. } | DocumentFault::NotText => {}
+    }
+    fault
 }
 
 fn checked(value: &Value) -> Result<Parsed, DocumentFault> {
@@ -161,11 +243,11 @@ fn has_both(entries: &Map<String, Value>) -> bool {
     OWN.iter().all(|key| entries.contains_key(*key))
 }
 
-fn mentions_us(text: &[u8]) -> bool {
+fn mentions_us(text: &str) -> bool {
     let names_us = |line: &str| {
         let line = line.trim_start_matches([' ', '{', '"', '\'']);
         line.strip_prefix(KEY)
             .is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
     };
-    String::from_utf8_lossy(text).lines().any(names_us)
+    text.lines().any(names_us)
 }

@@ -1,16 +1,19 @@
 //! From a tree to a [`Document`], key by key.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use russh::keys::ssh_key::Certificate;
 use serde_json::Value;
 
 use super::DocumentFault;
-use super::cursor::{Cursor, Fields};
+use super::cursor::Cursor;
+use super::fields::Fields;
+use super::place;
 use super::{Document, Login, Proxy, RemoteForward, ServiceForward, TunnelSpec, When};
+use crate::config::HttpUrl;
 use crate::metadata::host_keys::{self, HostKeys};
 use crate::metadata::key;
+use crate::origin::Origins;
 
 /// The keys of `tunnel`.
 const TUNNEL: [&str; 7] = [
@@ -23,6 +26,9 @@ const TUNNEL: [&str; 7] = [
     "certificate",
 ];
 
+/// What `host` and `public_host` are.
+const HOST: &str = "a host name or an address";
+
 /// Reads the whole of it. Two forwards may ask for the same place.
 ///
 /// # Errors
@@ -32,7 +38,7 @@ pub(in crate::metadata) fn document(value: &Value) -> Result<Document, DocumentF
     let mut fields = Cursor::root(value).mapping()?;
     let version = fields.optional("version");
     match &version {
-        Some(version) => drop(version.port(1..=1)?),
+        Some(version) => drop(version.number(1..=1)?),
         None => warnings.push("version: missing, taken as 1".to_owned()),
     }
     let at = fields.optional("tunnel");
@@ -56,8 +62,30 @@ pub(in crate::metadata) fn document(value: &Value) -> Result<Document, DocumentF
             ));
         }
     };
+    let report_url = report_url(&mut fields, &mut warnings)?;
     fields.finish(&mut warnings)?;
-    Ok(Document { tunnel, warnings })
+    Ok(Document {
+        tunnel,
+        report_url,
+        warnings,
+    })
+}
+
+/// `report: {url: ..}`.
+fn report_url(
+    fields: &mut Fields<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<HttpUrl>, DocumentFault> {
+    let Some(at) = fields.optional("report") else {
+        return Ok(None);
+    };
+    let mut report = at.mapping()?;
+    let expected = "an http:// or https:// URL";
+    let at = report.required("url", expected)?;
+    let url = HttpUrl::parse(at.text(expected)?);
+    let url = url.map_err(|problem| at.fault(problem, &format!("Write {expected} there.")))?;
+    report.finish(warnings)?;
+    Ok(Some(url))
 }
 
 /// An empty `tunnel` alone asks for none. Beside another `tunnel` or an unknown key, it has lost
@@ -77,14 +105,9 @@ fn empty_tunnel(fields: &Fields<'_>, warnings: &mut Vec<String>) -> Result<(), D
 }
 
 fn tunnel(mut fields: Fields<'_>, warnings: &mut Vec<String>) -> Result<TunnelSpec, DocumentFault> {
-    let when = fields.optional("when").map_or(Ok(When::Auto), |at| {
-        at.parsed("auto, always or never", |text| match text {
-            "auto" => Some(When::Auto),
-            "always" => Some(When::Always),
-            "never" => Some(When::Never),
-            _ => None,
-        })
-    })?;
+    let when = fields
+        .optional("when")
+        .map_or(Ok(When::Auto), |at| when(&at))?;
     // Keys that may be left out: without a look for them inside the lists, one that was indented
     // too deep would be missed.
     let mut absent = TUNNEL.to_vec();
@@ -109,6 +132,25 @@ fn tunnel(mut fields: Fields<'_>, warnings: &mut Vec<String>) -> Result<TunnelSp
     })
 }
 
+fn when(at: &Cursor<'_>) -> Result<When, DocumentFault> {
+    let words = [
+        ("auto", When::Auto),
+        ("always", When::Always),
+        ("never", When::Never),
+    ];
+    at.word_of(&words, |found| {
+        let advice = match found {
+            "off" | "no" | "false" => "Write `when: never` to switch the tunnel off.",
+            "on" | "yes" | "true" => {
+                "Write `when: always`, or `when: auto` to hold the tunnel only where the guest may \
+                 be behind NAT."
+            }
+            _ => return None,
+        };
+        Some(advice.to_owned())
+    })
+}
+
 fn proxies(
     at: &Cursor<'_>,
     absent: &[&str],
@@ -122,14 +164,18 @@ fn proxies(
     let mut proxies = Vec::new();
     for item in items {
         let mut fields = item.mapping()?;
-        let host = fields.required("host", "a host name or an address")?;
+        let host = fields.required("host", HOST)?;
+        let public_host = fields.optional("public_host");
         let port = fields.optional("port");
         let user = fields.required("user", "the account on the proxy")?;
         let keys = fields.required("host_keys", "the host keys of the proxy")?;
         proxies.push(Proxy {
-            host: host.word("a host name or an address")?,
-            port: port.map_or(Ok(22), |at| at.port(1..=u16::MAX))?,
-            user: user.word("the name of an account")?,
+            host: host.place(HOST, |text| place::host(text, "host"))?,
+            public_host: public_host
+                .map(|at| at.place(HOST, |text| place::host(text, "public_host")))
+                .transpose()?,
+            port: port.map_or(Ok(22), |at| at.number(1..=u16::MAX))?,
+            user: user.account()?,
             host_keys: host_keys(&keys)?,
         });
         fields.without(absent, "tunnel")?;
@@ -160,25 +206,25 @@ fn host_keys(at: &Cursor<'_>) -> Result<HostKeys, DocumentFault> {
         }
     }
     HostKeys::new(pins).ok_or_else(|| {
+        let problem = match items.is_empty() {
+            true => "found no host key, expected at least one",
+            false => "found no host key, only comments or blank lines; expected at least one key",
+        };
         let advice = "Add what `ssh-keyscan HOST` prints, compared with the proxy's own files in /etc/ssh; \
                       without a host key the proxy is never trusted.";
-        at.fault("found no host key, expected at least one", advice)
+        at.fault(problem, advice)
     })
 }
 
 fn remote_forward(fields: &mut Fields<'_>, least: u16) -> Result<RemoteForward, DocumentFault> {
     let expected = "the address on the proxy, such as \"0.0.0.0\" or \"localhost\"";
-    // Sent as it is, so anything goes that can be a name or a pattern on one line.
     let bind = fields
         .required("bind", expected)?
-        .parsed(expected, |text| {
-            let one_line = text.len() <= 255 && !text.contains(char::is_control);
-            one_line.then(|| text.to_owned())
-        })?;
+        .place(expected, place::bind)?;
     let port = fields.required("port", "the port on the proxy")?;
     Ok(RemoteForward {
         bind,
-        port: port.port(least..=u16::MAX)?,
+        port: port.number(least..=u16::MAX)?,
     })
 }
 
@@ -190,13 +236,19 @@ fn service_forward(
     let at = remote_forward(&mut fields, 1)?;
     let expected = "an address with a port, such as \"127.0.0.1:80\"";
     let to = fields.required("to", expected)?;
-    let to = to.parsed(expected, |text| {
-        let address = text.parse::<SocketAddr>().ok();
-        address.filter(|address| address.port() != 0)
+    // YAML reads a port alone as a number.
+    let to = match to.number(1..=u16::MAX) {
+        Ok(port) => to.place_of(&port.to_string(), place::service)?,
+        Err(_) => to.place(expected, place::service)?,
+    };
+    let origins = fields.optional("origins").map_or(Ok(Origins::One), |at| {
+        at.word_of(&[("apart", Origins::Apart), ("one", Origins::One)], |_| {
+            None
+        })
     })?;
     fields.without(absent, "tunnel")?;
     fields.finish(warnings)?;
-    Ok(ServiceForward { at, to })
+    Ok(ServiceForward { at, to, origins })
 }
 
 fn login(fields: &mut Fields<'_>) -> Result<Login, DocumentFault> {

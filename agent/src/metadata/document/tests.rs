@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -5,7 +7,10 @@ use super::*;
 use crate::explain::Explain;
 use crate::metadata::fixtures;
 
+mod carried;
+mod cases;
 mod faults;
+mod fields;
 mod slips;
 
 fn own(text: &str) -> Result<Parsed, DocumentFault> {
@@ -130,12 +135,12 @@ fn nothing_and_nothing_for_us_are_two_facts() {
 #[test]
 fn text_that_can_not_be_parsed_is_only_a_fault_if_it_is_for_us() {
     let broken = "#cloud-config\nvmagent: {tunnel: [\n";
-    assert!(matches!(shared(broken), Err(DocumentFault::Syntax(_))));
+    assert!(matches!(shared(broken), Err(DocumentFault::Syntax { .. })));
     assert!(matches!(
         shared("{\"a\": 1, \n \"vmagent\": {]"),
-        Err(DocumentFault::Syntax(_))
+        Err(DocumentFault::Syntax { .. })
     ));
-    assert!(matches!(own("a: [1\n"), Err(DocumentFault::Syntax(_))));
+    assert!(matches!(own("a: [1\n"), Err(DocumentFault::Syntax { .. })));
     for carrier in [Carrier::Own, Carrier::Shared] {
         let binary = parse(&[0x7f, b'E', b'L', b'F', 0xff, 0], carrier).unwrap_err();
         assert_eq!(binary, DocumentFault::NotText);
@@ -158,6 +163,17 @@ fn a_person_can_have_a_file_checked() {
     assert!(bad.starts_with("tunnel.port: found 70000"), "{bad}");
     assert!(crate::metadata::check::document(&directory.path().join("none")).is_err());
     assert!(crate::metadata::check::document(directory.path()).is_err());
+    let path = directory.path().join("good");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let warned = crate::metadata::check::document(&path).unwrap();
+    assert_eq!(
+        warned,
+        format!(
+            "{good}\nwarning: {path}: mode 0644 lets other users read the file with the private key; \
+             run `chmod 600 {path}`",
+            path = path.display()
+        )
+    );
 }
 
 #[test]
@@ -192,11 +208,5 @@ proptest! {
     fn a_port_is_taken_exactly_within_its_range(port in -10_i64..70_000) {
         let parsed = own(&with("/tunnel/port", json!(port)));
         prop_assert_eq!(parsed.is_ok(), (0..=65535).contains(&port));
-    }
-
-    #[test]
-    fn the_bind_is_kept_as_it_is(bind in "\\PC{0,60}") {
-        let document = good(own(&with("/tunnel/bind", json!(bind))));
-        prop_assert_eq!(&document.tunnel.unwrap().forward.bind, &bind);
     }
 }

@@ -15,6 +15,9 @@ pub(in crate::metadata) fn write(document: &Document) -> Result<Tree, ssh_key::E
     if let Some(tunnel) = &document.tunnel {
         tree.0["tunnel"] = self::tunnel(tunnel)?;
     }
+    if let Some(url) = &document.report_url {
+        tree.0["report"] = json!({"url": url.as_written()});
+    }
     Ok(tree)
 }
 
@@ -45,12 +48,16 @@ fn tunnel(tunnel: &TunnelSpec) -> Result<Value, ssh_key::Error> {
 }
 
 fn proxy(proxy: &Proxy) -> Result<Value, ssh_key::Error> {
-    Ok(json!({
+    let mut value = json!({
         "host": proxy.host,
         "port": proxy.port,
         "user": proxy.user,
         "host_keys": proxy.host_keys.lines()?,
-    }))
+    });
+    if let Some(public_host) = &proxy.public_host {
+        value["public_host"] = public_host.as_str().into();
+    }
+    Ok(value)
 }
 
 fn forward(forward: &ServiceForward) -> Value {
@@ -58,6 +65,7 @@ fn forward(forward: &ServiceForward) -> Value {
         "bind": forward.at.bind,
         "port": forward.at.port,
         "to": forward.to.to_string(),
+        "origins": forward.origins,
     })
 }
 
@@ -76,11 +84,15 @@ mod tests {
             panic!();
         };
         assert_eq!(read.tunnel, document.tunnel, "{text}");
+        assert_eq!(read.report_url, document.report_url, "{text}");
     }
 
     #[test]
     fn what_is_written_reads_as_the_same_document() {
         again("version: 1");
+        for url in ["http://h/r?token=t", "http://[fe80::1%25eth0]:8080/r"] {
+            again(&format!("version: 1\nreport: {{url: \"{url}\"}}"));
+        }
         let plain = fixtures::yaml(12345);
         again(&plain);
         let host_key = fixtures::public(2);
@@ -91,11 +103,15 @@ mod tests {
                 &format!("[\"{host_key}\"]"),
                 &format!("[\"{host_key}\", \"{authority}\", \"{pin}\"]"),
             )
-            .replace("        user:", "        port: 2222\n        user:")
+            .replace(
+                "        user:",
+                "        port: 2222\n        public_host: gate.example.org\n        user:",
+            )
             .replace(
                 "    port: 12345\n",
                 "    port: 0\n    when: never\n    forwards:\n      \
-                 - {bind: '', port: 80, to: '[::1]:80'}\n",
+                 - {bind: '', port: 80, to: '[::1]:80'}\n      \
+                 - {bind: '', port: 81, to: '[::1]:81', origins: apart}\n",
             );
         assert!(all.contains("SHA256:") && all.contains("2222") && all.contains("[::1]"));
         again(&all);

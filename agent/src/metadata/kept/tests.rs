@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::metadata::document::{ServiceForward, TunnelSpec};
 use crate::metadata::fixtures::{self, Directory};
+use crate::origin::Origins;
 
 fn keeper(directory: &Directory, machine: &str) -> Keeper {
     directory.write("machine-id", format!("{machine}\n"));
@@ -59,6 +60,7 @@ fn a_document_of_an_older_agent_that_asks_twice_for_a_port_is_still_used() {
     tunnel.forwards = vec![ServiceForward {
         at: tunnel.forward.clone(),
         to: "127.0.0.1:80".parse().unwrap(),
+        origins: Origins::One,
     }];
     document.tunnel = Some(Arc::new(tunnel));
     let found = Found {

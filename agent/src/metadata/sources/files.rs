@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::facts::is_id;
 use super::{Later, Round, Source};
+use crate::metadata::access::exposed;
 use crate::metadata::content::{Content, read_bounded, shown, unreadable};
 use crate::metadata::document::Carrier;
 use crate::metadata::inputs::{self, Delivered, volumes};
@@ -92,7 +93,13 @@ impl Files {
 
     async fn file(&self) -> Reading {
         match self.read(&self.file).await {
-            Ok(Some(bytes)) => Reading::of(&shown(&self.file), &bytes, Carrier::Own),
+            Ok(Some(bytes)) => {
+                let mut reading = Reading::of(&shown(&self.file), &bytes, Carrier::Own);
+                if let Reading::Found(document) = &mut reading {
+                    Arc::make_mut(document).warnings.extend(exposed(&self.file));
+                }
+                reading
+            }
             Ok(None) => Reading::Absent,
             Err(fault) => fault.into(),
         }

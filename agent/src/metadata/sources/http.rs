@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 
-use crate::config::HttpUrl;
+use crate::config::{HttpUrl, shown};
 use crate::metadata::reading::{LIMIT, Secret, SourceFault, append};
 use crate::web;
 
@@ -79,7 +79,7 @@ impl Http {
 
     /// The URL of something there, as people may see it.
     pub(super) fn url(&self, path: &str) -> String {
-        web::shown(&self.full(path)).to_owned()
+        shown(&self.full(path)).into_owned()
     }
 
     /// The base alone is as a person wrote it: a slash at its end may matter there.
@@ -149,8 +149,10 @@ impl Http {
     ) -> Result<Answer, SourceFault> {
         let shown = self.url(path);
         let client = web::client(&self.base, CONNECT).map_err(|error| {
-            let (url, problem) = (shown.clone(), web::deepest(&error));
-            match web::lacks_certificates(&self.base, &error) {
+            let url = shown.clone();
+            let uncertified = web::lacks_certificates(&self.base, &error);
+            let problem = web::deepest(error);
+            match uncertified {
                 true => SourceFault::NoCertificates { url, problem },
                 false => SourceFault::Unreachable { url, problem },
             }
@@ -160,8 +162,9 @@ impl Http {
             request = request.header(*name, *value);
         }
         let failed = |error: reqwest::Error| {
-            let (url, problem) = (shown.clone(), problem(&error, limit));
-            if error.is_connect() {
+            let unreachable = error.is_connect();
+            let (url, problem) = (shown.clone(), problem(error, limit));
+            if unreachable {
                 SourceFault::Unreachable { url, problem }
             } else {
                 SourceFault::Unfinished { url, problem }
@@ -200,7 +203,7 @@ fn refusal(url: String, response: &Response) -> SourceFault {
     match header(LOCATION) {
         Some(to) if status.is_redirection() => SourceFault::Redirected {
             url,
-            to: to.chars().take(200).collect(),
+            to: shown(to).chars().take(200).collect(),
         },
         _ => SourceFault::Status {
             url,
@@ -211,7 +214,7 @@ fn refusal(url: String, response: &Response) -> SourceFault {
     }
 }
 
-fn problem(error: &reqwest::Error, limit: Duration) -> String {
+fn problem(error: reqwest::Error, limit: Duration) -> String {
     if error.is_timeout() {
         let limit = if error.is_connect() { CONNECT } else { limit };
         return format!("no answer within {} s", limit.as_secs());

@@ -12,8 +12,8 @@ fn a_wrong_value_is_named_with_what_was_found_and_what_is_expected() {
     let cases = [
         (with("/version", json!(2)), "version: found 2, expected 1"),
         (
-            with("/version", json!("1")),
-            "version: found \"1\", expected 1",
+            with("/version", json!("2")),
+            "version: found \"2\", expected 1",
         ),
         (
             with("/tunnel/port", json!(70000)),
@@ -28,8 +28,8 @@ fn a_wrong_value_is_named_with_what_was_found_and_what_is_expected() {
             "tunnel.port: found 1.5, expected 0 to 65535",
         ),
         (
-            with("/tunnel/port", json!("22")),
-            "tunnel.port: found \"22\", expected 0 to 65535",
+            with("/tunnel/port", json!("ssh")),
+            "tunnel.port: found \"ssh\", expected 0 to 65535",
         ),
         (
             with("/tunnel/port", Value::Null),
@@ -51,10 +51,7 @@ fn a_wrong_value_is_named_with_what_was_found_and_what_is_expected() {
             proxy("host", json!("a b")),
             "tunnel.proxies[0].host: found \"a b\", expected a host name",
         ),
-        (
-            proxy("user", Value::Null),
-            "tunnel.proxies[0].user: missing",
-        ),
+        (proxy("user", Value::Null), "tunnel.proxies[0].user: empty"),
         (
             proxy("host_keys", json!([])),
             "tunnel.proxies[0].host_keys: found no host key",
@@ -118,7 +115,7 @@ fn a_wrong_value_is_named_with_what_was_found_and_what_is_expected() {
                 "/tunnel/forwards",
                 json!([{"bind": "", "port": 1, "to": "web:80"}]),
             ),
-            "tunnel.forwards[0].to: found \"web:80\", expected an address with a port",
+            "tunnel.forwards[0].to: found a name, expected an address with a port",
         ),
         (
             with(

@@ -96,7 +96,7 @@ fn a_key_that_the_tunnel_has_as_well_is_a_warning_one_level_up() {
         let read = good(own(&text));
         assert_eq!(good(shared(&text)), read);
         assert!(read.tunnel.is_some());
-        let expected = format!("{key}: unknown key; accepted: version, tunnel");
+        let expected = format!("{key}: unknown key; accepted: version, tunnel, report");
         assert_eq!(read.warnings, [expected]);
     }
 }
@@ -135,7 +135,7 @@ fn another_word_is_no_slip_of_version() {
             warnings,
             [
                 "version: missing, taken as 1".to_owned(),
-                format!("{word}: unknown key; accepted: version, tunnel"),
+                format!("{word}: unknown key; accepted: version, tunnel, report"),
             ]
         );
         document["version"] = json!(1);
@@ -256,12 +256,13 @@ fn an_unknown_key_is_a_warning_with_its_path() {
     let expected = "tunnel.prot: unknown key; did you mean port?";
     assert_eq!(good(own(&text)).warnings, [expected]);
     let text = fixtures::yaml(1).replace("        user:", "        colour: red\n        user:");
-    let expected = "tunnel.proxies[0].colour: unknown key; accepted: host, port, user, host_keys";
+    let expected =
+        "tunnel.proxies[0].colour: unknown key; accepted: host, public_host, port, user, host_keys";
     assert_eq!(good(own(&text)).warnings, [expected]);
     let text = with("/version", Value::Null);
     assert_eq!(good(own(&text)).warnings, ["version: missing, taken as 1"]);
     let text = with("/comment", json!("of a newer version"));
-    let expected = "comment: unknown key; accepted: version, tunnel";
+    let expected = "comment: unknown key; accepted: version, tunnel, report";
     assert_eq!(good(own(&text)).warnings, [expected]);
 }
 

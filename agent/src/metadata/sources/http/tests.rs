@@ -75,7 +75,8 @@ async fn a_service_says_for_how_long_to_leave_it_alone() {
 #[tokio::test]
 async fn a_redirect_is_not_followed_and_says_where_it_led() {
     let other = Server::new(|_| Say::ok("trap")).await;
-    let fault = fault(Say::Redirect(other.url.clone())).await;
+    let fault = fault(Say::Redirect(format!("{}/login?token=hunter2", other.url))).await;
+    assert!(!fault.to_string().contains("hunter2"), "{fault}");
     assert_eq!(fault.code(), "metadata-redirected");
     assert!(fault.to_string().contains(&other.url), "{fault}");
     assert!(other.requests().is_empty());

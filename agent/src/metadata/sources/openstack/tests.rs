@@ -128,3 +128,19 @@ async fn what_is_no_metadata_says_nothing_of_this_guest() {
         );
     }
 }
+
+#[test]
+fn a_service_may_carry_the_document_as_text() {
+    let bare = crate::metadata::fixtures::json(1);
+    let expected = find(&bare, Carrier::Own).unwrap();
+    let keyed = serde_json::json!({"vmagent": bare}).to_string();
+    for services in [
+        serde_json::json!({"vmagent": bare.to_string()}),
+        serde_json::json!({"vmagent": Value::from(bare.to_string()).to_string()}),
+        serde_json::json!({"static": {}, "join": keyed, "other": "words"}),
+        serde_json::json!({"join": Value::from(keyed).to_string()}),
+    ] {
+        let said = super::vendor_data(services.to_string().as_bytes());
+        assert_eq!(said.unwrap(), (expected.clone(), None), "{services}");
+    }
+}
