@@ -264,7 +264,16 @@ fn a_service_that_fails_keeps_the_document_and_one_that_has_none_takes_it_back()
     let status = agent.wait_for("failed service", SOON, failed).unwrap();
     assert_eq!(status["metadata"]["source"], "ec2");
     assert_ne!(status["tunnel"]["state"], "off");
-    let _empty = Metadata::start(&scene.namespace).unwrap();
+    // It does not know the machine, as nova while its database is away.
+    let empty = Metadata::start(&scene.namespace).unwrap();
+    agent.signal(nix::sys::signal::Signal::SIGHUP).unwrap();
+    let silent = |status: &Value| {
+        let said = status["metadata"]["fault"]["message"].to_string();
+        said.contains("/latest/user-data answered with the HTTP status 404")
+    };
+    let status = agent.wait_for("404 for everything", SOON, silent).unwrap();
+    assert_eq!(status["metadata"]["source"], "ec2");
+    empty.page("/latest/meta-data/instance-id", "i-1");
     agent.signal(nix::sys::signal::Signal::SIGHUP).unwrap();
     agent.tunnel("off", SOON).unwrap();
 }

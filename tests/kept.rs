@@ -132,7 +132,7 @@ fn a_document_that_was_taken_back_is_not_used() {
     let rig = Rig::new("runtime");
     rig.leave_behind();
     let service = rig.service("i-1");
-    service.page("/latest/user-data", "");
+    service.page("/latest/user-data", "#!/bin/sh\n");
     let agent = rig.agent();
     let absent = |status: &Value| status["metadata"]["state"] == "absent";
     let status = agent.wait_for("absence", SOON, absent).unwrap();
