@@ -41,10 +41,15 @@ impl<'a> Strict<'a> {
 
     /// Logs in by this way; what ssh says if it does not come to that.
     fn login(&self, way: &[&str]) -> Result<(), String> {
+        self.login_with("", way)
+    }
+
+    /// The same, with these stanzas before all else.
+    fn login_with(&self, stanzas: &str, way: &[&str]) -> Result<(), String> {
         // A configuration of its own: options on the command line do not reach a jump.
         let config = self.file.with_extension("config");
         let text = format!(
-            "StrictHostKeyChecking yes\nUserKnownHostsFile {}\nGlobalKnownHostsFile /dev/null\n\
+            "{stanzas}Host *\nStrictHostKeyChecking yes\nUserKnownHostsFile {}\nGlobalKnownHostsFile /dev/null\n\
              IdentityFile {}\nIdentitiesOnly yes\nIdentityAgent none\nBatchMode yes\n",
             self.file.display(),
             self.scene.person.path.display()
@@ -58,6 +63,13 @@ impl<'a> Strict<'a> {
         }
         Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }
+}
+
+/// What `vmagent status` prints with these options.
+fn printed(agent: &Agent, options: &[&str]) -> String {
+    let output = agent.ask(options).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// The command of a way in, as words for ssh.
@@ -127,6 +139,108 @@ fn a_login_by_way_of_the_proxy_needs_the_proxys_own_line_as_well() {
         .login(&borrowed(&way))
         .unwrap_err();
     assert!(said.contains("No ED25519 host key is known"), "{said}");
+}
+
+/// The name by which the proxy's users reach it, in the document.
+fn with_public_host(document: &str, name: &str) -> String {
+    let host = "host: 127.0.0.1,";
+    assert!(document.contains(host));
+    document.replace(host, &format!("{host} public_host: {name},"))
+}
+
+#[test]
+fn a_pasted_stanza_and_its_lines_log_in_by_the_name_that_users_dial() {
+    let scene = Scene::new().unwrap();
+    let public = scene.key.public().unwrap();
+    scene.proxy.authorize(OPTIONS, &public).unwrap();
+    // Another address of the proxy than the one that the agent dials.
+    let document = with_public_host(&scene.document().unwrap(), "127.0.0.2");
+    let agent = agent(&scene, &document);
+    let status = agent.status().unwrap();
+    assert_eq!(status["tunnel"]["proxy"], "127.0.0.1:2222");
+    assert_eq!(status["tunnel"]["public_host"], "127.0.0.2");
+    let way = command(&agent, "tunnel");
+    assert_eq!(way, ["-p", "12345", "root@127.0.0.2"]);
+    Strict::new(&scene, &lines(&agent))
+        .login(&borrowed(&way))
+        .unwrap();
+    let stanza = printed(&agent, &["--ssh-config", "Web-1"]);
+    assert!(stanza.contains("HostName 127.0.0.2\n"), "{stanza}");
+    let known = printed(&agent, &["--known-hosts", "--as", "Web-1"]);
+    assert_eq!(known.lines().count(), 3, "{known}");
+    let strict = Strict::new(&scene, &known);
+    for name in ["Web-1", "Web-1-tunnel"] {
+        strict.login_with(&stanza, &[name]).unwrap();
+    }
+    // Another guest behind the same port is found out.
+    let stranger = scene.proxy.host_key("ed25519").unwrap();
+    let strict = Strict::new(&scene, &format!("Web-1 {stranger}\n"));
+    let said = strict.login_with(&stanza, &["Web-1"]).unwrap_err();
+    assert!(said.contains("Host key verification failed"), "{said}");
+    // Without an alias, it is the host name.
+    let host_name = status["host_name"].as_str().unwrap();
+    let stanza = printed(&agent, &["--ssh-config"]);
+    let label = host_name.split('.').next().unwrap();
+    assert!(
+        stanza.starts_with(&format!("Host {label} {label}-tunnel\n")),
+        "{stanza}"
+    );
+    for wrong in [
+        &["--ssh-config", "a b"][..],
+        &["--known-hosts", "--as", "*"],
+        &["--as", "web1"],
+    ] {
+        assert_eq!(
+            agent.ask(wrong).unwrap().status.code(),
+            Some(2),
+            "{wrong:?}"
+        );
+    }
+}
+
+#[test]
+fn a_pasted_stanza_goes_by_way_of_the_proxy_where_the_port_is_inside() {
+    let scene = Scene::new().unwrap();
+    let public = scene.key.public().unwrap();
+    let host_key = scene.proxy.host_key("ed25519").unwrap();
+    let options = OPTIONS.replace("0.0.0.0", "127.0.0.1");
+    scene.proxy.authorize(&options, &public).unwrap();
+    let person = scene.person.public().unwrap();
+    scene.proxy.authorize("", &person).unwrap();
+    let document = scene
+        .document_with("127.0.0.1", PORT, &host_key, &scene.key, "")
+        .unwrap();
+    let agent = agent(&scene, &with_public_host(&document, "localhost"));
+    let stanza = printed(&agent, &["--ssh-config", "web1"]);
+    assert!(stanza.contains("ProxyJump localhost:2222\n"), "{stanza}");
+    let known = printed(&agent, &["--known-hosts", "--as", "web1"]);
+    let known = format!("[localhost]:2222 {host_key}\n{known}");
+    let strict = Strict::new(&scene, &known);
+    strict.login_with(&stanza, &["web1"]).unwrap();
+}
+
+#[test]
+fn a_stanza_for_vsock_checks_the_host_key_in_spite_of_systemds_own() {
+    let scene = Scene::new().unwrap();
+    let public = scene.key.public().unwrap();
+    scene.proxy.authorize(OPTIONS, &public).unwrap();
+    let agent = agent(&scene, &scene.document().unwrap());
+    // As the agent prints it where it knows its CID; a Unix socket stands in for vsock. Behind it is
+    // what systemd 256 and later add to /etc/ssh/ssh_config.d.
+    let stanza = format!(
+        "Host web1 web1-vsock\n    ProxyCommand socat - UNIX-CONNECT:{}\n    User root\n    \
+         HostKeyAlias web1\n\
+         Host unix/* vsock/* vsock-mux/*\n    StrictHostKeyChecking no\n    \
+         UserKnownHostsFile /dev/null\n",
+        agent.bridge().display()
+    );
+    let known = printed(&agent, &["--known-hosts", "--as", "web1"]);
+    let strict = Strict::new(&scene, &known);
+    strict.login_with(&stanza, &["web1-vsock"]).unwrap();
+    let stranger = scene.proxy.host_key("ed25519").unwrap();
+    let strict = Strict::new(&scene, &format!("web1 {stranger}\n"));
+    let said = strict.login_with(&stanza, &["web1-vsock"]).unwrap_err();
+    assert!(said.contains("Host key verification failed"), "{said}");
 }
 
 #[test]

@@ -46,6 +46,7 @@ mod networks;
 mod news;
 mod origins;
 mod outlive;
+mod output;
 mod packages;
 mod path_changes;
 mod refusals;

@@ -2,10 +2,12 @@
 //! later when they did not listen; and nothing waits for that.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use harness::agent::{self, Agent};
 use harness::limits::{REPORT, SOON};
+use harness::process;
 use harness::receiver::{Receiver, Told};
 use harness::scene::Scene;
 use serde_json::{Value, json};
@@ -104,6 +106,62 @@ fn a_report_has_the_keys_and_the_port_that_the_proxy_chose_and_is_sent_once() {
         .wait_for("second report", REPORT, says("off"))
         .unwrap();
     assert_eq!(receiver.told().len(), before + 1, "{:#?}", receiver.told());
+}
+
+#[test]
+fn the_documents_url_gets_reports_that_name_the_vm_and_its_key() {
+    let (scene, document) = scene();
+    let receiver = Receiver::start(&scene.namespace, address(), 204).unwrap();
+    let at = |path: &str| {
+        format!(
+            "{document}  report: {{url: 'http://{}{path}'}}\n",
+            address()
+        )
+    };
+    let agent = agent(&scene, &at("/first?token=secret"), "");
+    let told = receiver.wait_for("report", REPORT, says("up")).unwrap();
+    assert_eq!(told.path, "/first?token=secret");
+    let report = body(&told);
+    // ssh-keygen's words for the same key.
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-lf"]).arg(&scene.key.path);
+    let fingerprint = process::run(&mut keygen).unwrap();
+    let fingerprint = fingerprint.split(' ').nth(1).unwrap();
+    assert_eq!(report["tunnel"]["key"], fingerprint, "{report:#}");
+    let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_eq!(report["host_name"], host_name.trim(), "{report:#}");
+    let shown = agent.status().unwrap();
+    assert_eq!(shown["tunnel"]["key"], fingerprint, "{shown:#}");
+    assert_eq!(
+        shown["reports"][0]["url"],
+        format!("http://{}/first", address())
+    );
+    // A new URL is told of the same, and the old one of nothing more.
+    agent.write_document(&at("/second")).unwrap();
+    let second = |told: &Told| told.path == "/second" && says("up")(told);
+    receiver.wait_for("report", REPORT, second).unwrap();
+    agent.write_document(&document).unwrap();
+    let none = |status: &Value| status["reports"] == json!([]);
+    agent.wait_for("no reports", SOON, none).unwrap();
+}
+
+#[test]
+fn the_configurations_url_wins_over_the_documents() {
+    let (scene, document) = scene();
+    let receiver = Receiver::start(&scene.namespace, address(), 204).unwrap();
+    let document = format!(
+        "{document}  report: {{url: 'http://{}/other'}}\n",
+        address()
+    );
+    let agent = agent(&scene, &document, &url());
+    receiver.wait_for("report", REPORT, says("up")).unwrap();
+    let status = agent.status().unwrap();
+    assert_eq!(status["reports"].as_array().unwrap().len(), 1, "{status:#}");
+    let told = receiver.told();
+    assert!(
+        told.iter().all(|told| told.path == "/vms?token=secret"),
+        "{told:#?}"
+    );
 }
 
 #[test]

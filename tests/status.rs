@@ -191,6 +191,51 @@ fn a_way_in_is_waited_for_from_before_its_document() {
 }
 
 #[test]
+fn a_service_that_takes_no_connection_shows_and_one_that_does_clears_it() {
+    let scene = Scene::new().unwrap();
+    let public = scene.key.public().unwrap();
+    let options = "restrict,port-forwarding";
+    scene.proxy.authorize(options, &public).unwrap();
+    let host_key = scene.proxy.host_key("ed25519").unwrap();
+    let more = "    forwards:\n      - {bind: 127.0.0.1, port: 8080, to: '127.0.0.1:8081'}\n";
+    let document = scene
+        .document_with("0.0.0.0", PORT, &host_key, &scene.key, more)
+        .unwrap();
+    let agent = scene.agent(&document).unwrap();
+    let granted = |status: &Value| {
+        status["tunnel"]["state"] == "up" && status["tunnel"]["forwards"][0]["granted"] == true
+    };
+    agent.wait_for("both forwards", SOON, granted).unwrap();
+    let proxy = ([127, 0, 0, 1], 8080).into();
+    for count in 1..=2 {
+        drop(scene.namespace.connect(proxy).unwrap());
+        let refused = |status: &Value| status["tunnel"]["forwards"][0]["refused"] == count;
+        let status = agent.wait_for("a refusal", SOON, refused).unwrap();
+        let forward = &status["tunnel"]["forwards"][0];
+        assert_eq!(forward["refusal"]["code"], "service-refused", "{forward:#}");
+        assert_eq!(forward["refusal"]["count"], count, "{forward:#}");
+        assert_eq!(forward["fault"], Value::Null, "the forward itself is well");
+        assert_eq!(status["health"], "ok", "{status:#}");
+    }
+    let words = agent.ask(&[]).unwrap().stdout;
+    let words = text(&words).split_whitespace().collect::<Vec<_>>();
+    let words = words.join(" ");
+    assert!(
+        words.contains("service 127.0.0.1:8081, the service behind port 8080"),
+        "{words}"
+    );
+    let service = scene
+        .namespace
+        .listen(([127, 0, 0, 1], 8081).into())
+        .unwrap();
+    let _client = scene.namespace.connect(proxy).unwrap();
+    service.accept().unwrap();
+    let cleared = |status: &Value| status["tunnel"]["forwards"][0]["refusal"] == Value::Null;
+    let status = agent.wait_for("the cure", SOON, cleared).unwrap();
+    assert_eq!(status["tunnel"]["forwards"][0]["refused"], 2);
+}
+
+#[test]
 fn watching_shows_each_change() {
     let mut scene = Scene::new().unwrap();
     let agent = Agent::start(&scene.namespace, &scene.agent_dir(), &[]).unwrap();

@@ -1,6 +1,8 @@
 //! The command line.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
@@ -38,11 +40,13 @@ pub enum Command {
     /// Say whether this VM can be reached, how, and if not, why
     ///
     /// Exit status: 0 all is well, or the way in of --wait-for is up; 1 degraded or starting;
-    /// 2 wrong usage; 3 the agent is not running; 4 not allowed to ask it.
+    /// 2 wrong usage; 3 the agent is not running; 4 not allowed to ask it; 74 the standard output
+    /// can't be written.
     Status(Status),
     /// Check a configuration, and a tunnel document, without running anything
     ///
-    /// Exit status: 0 both are good; 78 one is not, and the message names the place.
+    /// Exit status: 0 both are good; 78 one is not, and the message names the place; 74 the
+    /// standard output can't be written.
     CheckConfig(CheckConfig),
     /// Hand the inputs that only root may read to the agent (run by systemd).
     #[command(hide = true)]
@@ -72,6 +76,16 @@ pub struct Status {
     /// Print the lines of a known_hosts file by which ssh knows this VM, for each way in
     #[arg(long, conflicts_with_all = ["json", "watch"])]
     pub known_hosts: bool,
+    /// With --known-hosts: print the lines for this name, which HostKeyAlias in ssh_config(5) selects
+    #[arg(long = "as", value_name = "ALIAS", requires = "known_hosts")]
+    pub alias: Option<Alias>,
+    /// Print a stanza of ssh_config(5) for each way in: Host ALIAS-vsock, Host ALIAS-tunnel
+    ///
+    /// The last stanza, the tunnel's if there is one, is for the plain ALIAS as well. Without ALIAS,
+    /// it is the host name of the VM. The host keys are the lines of --known-hosts --as ALIAS.
+    #[arg(long, value_name = "ALIAS", num_args = 0..=1,
+          conflicts_with_all = ["json", "watch", "known_hosts"])]
+    pub ssh_config: Option<Option<Alias>>,
     /// Wait until all is well, this long at most; also for an agent that has not started
     ///
     /// The agent answers for the metadata that it has read. For a tunnel document that was written
@@ -86,6 +100,40 @@ pub struct Status {
     /// The agent's status socket [default: the configured one]
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+}
+
+/// A name for a VM in ssh_config(5) and known_hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias(String);
+
+impl Alias {
+    /// The first label of a host name; `vm` where that is no alias.
+    #[must_use]
+    pub fn of(host_name: Option<&str>) -> Self {
+        let label = host_name.and_then(|name| name.split('.').next());
+        let own = label.filter(|label| *label != "localhost");
+        let alias = own.and_then(|label| label.parse().ok());
+        alias.unwrap_or_else(|| Self("vm".to_owned()))
+    }
+}
+
+impl fmt::Display for Alias {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Alias {
+    type Err = &'static str;
+
+    /// Without the characters that have a meaning in patterns, in known_hosts or for a shell.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(plain) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err("expected letters, digits, \".\", \"_\" and \"-\", a letter or digit first")
+    }
 }
 
 /// A way in.

@@ -51,6 +51,8 @@ pub struct Config {
     pub report_url: Option<HttpUrl>,
     /// `[report] guest_attributes`.
     pub guest_attributes: GuestAttributes,
+    /// `[status] user`: the account that printed commands log in to.
+    pub user: Option<String>,
     /// `[status] socket`.
     pub status_socket: PathBuf,
 }
@@ -117,6 +119,7 @@ impl Default for Config {
             when: None,
             report_url: None,
             guest_attributes: GuestAttributes::Auto,
+            user: None,
             status_socket: PathBuf::from("/run/vmagent/status.sock"),
         }
     }

@@ -6,6 +6,7 @@
 //! | bridge | connections, its clock | the bridge slice |
 //! | metadata | its clock, files, nudges | the metadata slice, the document, facts |
 //! | host keys | files, sshd | the host keys |
+//! | identity | files, its clock | the host name, the account to log in to |
 //! | desire | document, facts, its clock | the NAT slice, the tunnel that is wanted |
 //! | tunnel | what is wanted, its session, news | the tunnel slice |
 //! | news | the kernel | news for the tunnel, nudges for the metadata |
@@ -31,6 +32,7 @@ use crate::bridge::{Bridge, Limits};
 use crate::config::Config;
 use crate::host::{self, Inherited};
 use crate::host_keys;
+use crate::identity;
 use crate::metadata::{self, Facts, InForce};
 use crate::news::{self, Outlets, way::Targets};
 use crate::pulse::Monitor;
@@ -79,9 +81,8 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
     tasks.spawn(watcher.run(stop.clone()));
     let keys = host_keys::run(config.host_keys.clone(), sshd.clone(), board.host_keys());
     tasks.spawn(until(stop.clone(), keys));
-    for reporter in report::reporters(config, &board) {
-        tasks.spawn(until(stop.clone(), reporter.run()));
-    }
+    let names = identity::run(config.user.clone(), board.host_name(), board.login());
+    tasks.spawn(until(stop.clone(), names));
 
     let (restored, restores) = watch::channel(0);
     let (bridge_decided, bridge_ready) = oneshot::channel();
@@ -115,6 +116,13 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
 
     let (reread, rereads) = mpsc::channel(NUDGES);
     let (document, documents) = watch::channel(InForce::default());
+    for reporter in report::reporters(config, &board) {
+        tasks.spawn(until(stop.clone(), reporter.run()));
+    }
+    if config.report_url.is_none() {
+        let reports = report::follow(documents.clone(), board.clone());
+        tasks.spawn(until(stop.clone(), reports));
+    }
     let (facts, known) = watch::channel(Facts::default());
     let wires = metadata::Wires {
         nudges: rereads,
@@ -135,6 +143,7 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
         nat: board.nat(),
         instance_id: board.instance_id(),
         certificate: board.certificate(),
+        key: board.key(),
         reread: reread.clone(),
         status: board.subscribe(),
         wanted: wanted_in,

@@ -223,6 +223,12 @@ pub fn instance_id() -> Option<String> {
     read_line(Path::new("/var/lib/cloud/data/instance-id"))
 }
 
+/// The host name of this guest (uname(2)).
+#[must_use]
+pub fn host_name() -> Option<String> {
+    read_line(Path::new("/proc/sys/kernel/hostname"))
+}
+
 /// The first line of a small file, if it says anything.
 fn read_line(path: &Path) -> Option<String> {
     let mut text = Vec::new();

@@ -7,13 +7,17 @@ use clap::Parser;
 use vmagent::cli::{CheckConfig, Cli, Command, Run};
 use vmagent::config::Config;
 use vmagent::metadata::{check, inputs};
-use vmagent::{daemon, host, logging, status};
+use vmagent::{daemon, host, logging, print, status};
 
 /// The configuration or a document is wrong (`EX_CONFIG`, sysexits.h).
 const EX_CONFIG: u8 = 78;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match cli.command {
         Command::Run(args) => run(&args),
         Command::Status(args) => status::client::run(&args),
         Command::CheckConfig(args) => check_config(&args),
@@ -44,45 +48,44 @@ fn run(args: &Run) -> ExitCode {
     report(daemon::run(&config, inherited))
 }
 
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "it answers on the terminal"
-)]
+/// Prints the help or the version on the standard output, and wrong usage on the standard error.
+fn usage(error: &clap::Error) -> ExitCode {
+    let exit = u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+    if error.use_stderr() {
+        // Where this fails, the exit status is all that is left.
+        let _ = error.print();
+        return exit;
+    }
+    print::answer(&error.render().to_string(), exit)
+}
+
 fn check_config(args: &CheckConfig) -> ExitCode {
-    let mut good = true;
+    let mut good = String::new();
+    let mut exit = ExitCode::SUCCESS;
     match Config::load(args.config.as_deref()) {
-        Ok(_) => println!("the configuration is good"),
+        Ok(_) => good += "the configuration is good\n",
         Err(error) => {
-            good = false;
-            eprintln!("{error}");
+            exit = ExitCode::from(EX_CONFIG);
+            print::complain(error);
         }
     }
     if let Some(path) = &args.document {
         match check::document(path) {
-            Ok(summary) => println!("{summary}"),
+            Ok(summary) => good += &format!("{summary}\n"),
             Err(error) => {
-                good = false;
-                eprintln!("{}: {error}", check::place(path));
+                exit = ExitCode::from(EX_CONFIG);
+                print::complain(format_args!("{}: {error}", check::place(path)));
             }
         }
     }
-    if good {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(EX_CONFIG)
-    }
+    print::answer(&good, exit)
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "the last word, also when there is no log yet"
-)]
 fn report(result: std::io::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vmagent: {error}");
+            print::complain(format_args!("vmagent: {error}"));
             ExitCode::FAILURE
         }
     }

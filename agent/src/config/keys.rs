@@ -3,8 +3,8 @@
 use toml::{Table, Value};
 
 use super::values::{
-    absolute, cache, cid, guest_attributes, kind, list, listen, number, socket_addr, source,
-    string, unknown, when,
+    absolute, account, cache, cid, guest_attributes, kind, list, listen, number, socket_addr,
+    source, string, unknown, when,
 };
 use super::{Config, HttpUrl, SourceName};
 
@@ -15,7 +15,7 @@ const MAX_CONNECTIONS: u16 = 16_000;
 type Setter = fn(&mut Config, &Value) -> Result<(), String>;
 
 /// Every key there is: its section, its name, and how its value is taken.
-const KEYS: [(&str, &str, Setter); 16] = [
+const KEYS: [(&str, &str, Setter); 17] = [
     ("bridge", "listen", |config, value| {
         listen(string(value)?).map(|listen| config.listen = listen)
     }),
@@ -63,6 +63,9 @@ const KEYS: [(&str, &str, Setter); 16] = [
     }),
     ("status", "socket", |config, value| {
         absolute(string(value)?).map(|socket| config.status_socket = socket)
+    }),
+    ("status", "user", |config, value| {
+        account(string(value)?).map(|user| config.user = Some(user))
     }),
 ];
 

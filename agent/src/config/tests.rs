@@ -34,6 +34,7 @@ fn every_key_is_read() {
         guest_attributes = "never"
         [status]
         socket = "/run/status.sock"
+        user = "debian"
         "#,
     );
     let expected = Config {
@@ -52,6 +53,7 @@ fn every_key_is_read() {
         when: Some(When::Always),
         report_url: Some(HttpUrl::parse("http://example.org/vms?token=1").unwrap()),
         guest_attributes: GuestAttributes::Never,
+        user: Some("debian".to_owned()),
         status_socket: "/run/status.sock".into(),
     };
     assert_eq!(config.unwrap(), expected);
@@ -147,6 +149,11 @@ fn an_error_names_place_finding_and_what_is_accepted() {
         (
             "[status]\nsocket = \"status.sock\"",
             "[status] socket: found \"status.sock\", expected an absolute path",
+        ),
+        (
+            "[status]\nuser = \"-oX\"",
+            "[status] user: found \"-oX\", expected the name of an account: letters, digits, \
+             \".\", \"_\" and \"-\"",
         ),
     ] {
         assert_eq!(parse(text).unwrap_err(), expected, "{text}");

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use toml::Value;
 
 use super::{Cache, GuestAttributes, Listen, SourceName, shown};
+use crate::identity::is_account;
 use crate::metadata::document::When;
 
 pub(super) fn listen(text: &str) -> Result<Listen, String> {
@@ -121,6 +122,16 @@ pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
     }
     Err(format!(
         "found \"{}\", expected an absolute path",
+        shown(text)
+    ))
+}
+
+pub(super) fn account(text: &str) -> Result<String, String> {
+    if is_account(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "found \"{}\", expected the name of an account: letters, digits, \".\", \"_\" and \"-\"",
         shown(text)
     ))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use russh::keys::HashAlg;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -30,6 +31,8 @@ pub(super) struct Desire {
     pub(super) nat: Slice<model::Nat>,
     pub(super) instance_id: Slice<Option<String>>,
     pub(super) certificate: Slice<Option<model::Certificate>>,
+    /// The fingerprint of the key of the document in force.
+    pub(super) key: Slice<Option<String>>,
     /// Has the metadata read again, for a newer certificate.
     pub(super) reread: mpsc::Sender<Nudge>,
     /// Where it stands whether a live tunnel is in use, before it is taken down.
@@ -44,6 +47,7 @@ impl Desire {
         loop {
             let in_force = self.documents.borrow_and_update().clone();
             let facts = self.facts.borrow_and_update().clone();
+            self.show_key(&in_force);
             let changes_in = self.watch_certificate(&in_force, SystemTime::now());
             let (spec, until) = self.decide(&in_force, facts, &mut hold).await;
             self.want(spec, in_force.epoch);
@@ -55,6 +59,13 @@ impl Desire {
                 () = sleep(LOOK.min(changes_in)) => {}
             }
         }
+    }
+
+    fn show_key(&self, in_force: &InForce) {
+        let document = in_force.document.as_ref();
+        let tunnel = document.and_then(|document| document.tunnel.as_ref());
+        let key = tunnel.map(|tunnel| tunnel.login.key.fingerprint(HashAlg::Sha256).to_string());
+        self.key.update(|shown| *shown = key);
     }
 
     /// Publishes the certificate of the document in force. Nudges the metadata when its warning

@@ -72,6 +72,18 @@ fn summary(document: &Document, now: SystemTime) -> Result<String, String> {
             "it asks for \"{bind}\", port {port}, on {}",
             proxies.join(" or ")
         ));
+        for proxy in &tunnel.proxies {
+            if let Some(public) = &proxy.public_host {
+                lines.push(format!("users reach the proxy {proxy} as {public}"));
+            }
+        }
+        for forward in &tunnel.forwards {
+            let RemoteForward { bind, port } = &forward.at;
+            lines.push(format!(
+                "it forwards \"{bind}\", port {port}, to {}",
+                forward.to
+            ));
+        }
         lines.push(format!("with the key {key}"));
         if let Some(certificate) = &tunnel.login.certificate {
             lines.push(validity(certificate));

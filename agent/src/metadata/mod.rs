@@ -90,6 +90,13 @@ pub struct InForce {
     pub revision: u64,
 }
 
+/// `system_info.default_user.name` of one of cloud-init's configuration files.
+pub(crate) fn default_user(text: &str) -> Option<String> {
+    let tree = yaml::compose(text).ok()?;
+    let name = tree.0.pointer("/system_info/default_user/name")?;
+    Some(name.as_str()?.to_owned())
+}
+
 /// What the task hears and what it tells.
 #[derive(Debug)]
 pub struct Wires {

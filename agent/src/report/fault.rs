@@ -51,7 +51,8 @@ impl Explain for ReportFault {
     fn advice(&self) -> String {
         match self {
             Self::Unreachable { .. } => {
-                "Check the route to it, and [report] url. This VM can be reached all the same."
+                "Check the route to it, and the URL ([report] url, or report.url of the document). \
+                 This VM can be reached all the same."
             }
             Self::NoCertificates { .. } => web::NO_CERTIFICATES,
             Self::Failed { .. } => "Look at the receiver's log; it is told again later.",

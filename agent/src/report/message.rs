@@ -22,6 +22,8 @@ pub(super) enum Message {
 pub(super) struct Whole {
     schema: u32,
     instance_id: Option<String>,
+    host_name: Option<String>,
+    user: String,
     host_keys: Vec<String>,
     tunnel: Tunnel,
 }
@@ -29,7 +31,10 @@ pub(super) struct Whole {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Tunnel {
     state: State,
+    /// The fingerprint of the key that the tunnel logs in with.
+    key: Option<String>,
     proxy: Option<String>,
+    public_host: Option<String>,
     bind: Option<String>,
     port: Option<u16>,
     proven: bool,
@@ -58,10 +63,14 @@ impl Message {
                 Some(Self::Whole(Whole {
                     schema: SCHEMA,
                     instance_id: status.instance_id.clone(),
+                    host_name: status.host_name.clone(),
+                    user: status.login.user.clone(),
                     host_keys,
                     tunnel: Tunnel {
                         state,
+                        key: tunnel.key.clone(),
                         proxy: tunnel.proxy.clone(),
+                        public_host: tunnel.public_host.clone(),
                         bind: tunnel.bind.clone(),
                         port: tunnel.port,
                         proven: tunnel.proven,

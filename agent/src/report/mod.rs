@@ -17,6 +17,7 @@ mod message;
 mod pace;
 mod send;
 
+use std::future::pending;
 use std::time::{Instant, SystemTime};
 
 use tokio::sync::watch;
@@ -24,7 +25,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, GuestAttributes};
 use crate::explain::Explain;
-use crate::metadata;
+use crate::metadata::{self, InForce};
 use crate::moment::at;
 use crate::status::board::{Board, Slice};
 use crate::status::model::{self, Fault, ReportState, ReportTarget, Status, Timestamp};
@@ -50,6 +51,35 @@ pub fn reporters(config: &Config, board: &Board) -> Vec<Reporter> {
         .chain(url)
         .map(|(target, to)| Reporter::new(target, Sender::new(target, to), board))
         .collect()
+}
+
+/// Reports to the `report.url` of the document in force, for as long as it is polled. For where the
+/// configuration has no `[report] url`.
+pub async fn follow(mut documents: watch::Receiver<InForce>, board: Board) {
+    let url = |in_force: &InForce| in_force.document.as_ref()?.report_url.clone();
+    loop {
+        let to = url(&documents.borrow_and_update());
+        let reporter = to.as_ref().map(|to| {
+            let sender = Sender::new(ReportTarget::Url, to);
+            Reporter::new(ReportTarget::Url, sender, &board)
+        });
+        let reports = async {
+            match reporter {
+                Some(reporter) => reporter.run().await,
+                None => pending().await,
+            }
+        };
+        let changed = documents.wait_for(|in_force| url(in_force) != to);
+        let ended = tokio::select! {
+            () = reports => false,
+            changed = changed => changed.is_err(),
+        };
+        let other = |report: &model::Report| report.to != ReportTarget::Url;
+        board.reports().update(|reports| reports.retain(other));
+        if ended {
+            return;
+        }
+    }
 }
 
 /// Tells one of them.

@@ -29,14 +29,22 @@ fn a_report_says_who_by_which_keys_and_on_which_port() {
             tunnel.bind = Some("0.0.0.0".to_owned());
             tunnel.port = Some(40_001);
             tunnel.proven = true;
+            tunnel.public_host = Some("gate.example.org".to_owned());
+            tunnel.key = Some("SHA256:abc".to_owned());
         });
+        board
+            .host_name()
+            .update(|name| *name = Some("web1".to_owned()));
     });
     let expected = serde_json::json!({
         "schema": 1,
         "instance_id": "i-1",
+        "host_name": "web1",
+        "user": "root",
         "host_keys": ["ssh-ed25519 AAAA"],
         "tunnel": {
-            "state": "up", "proxy": "proxy.example.org:22", "bind": "0.0.0.0", "port": 40_001,
+            "state": "up", "key": "SHA256:abc", "proxy": "proxy.example.org:22",
+            "public_host": "gate.example.org", "bind": "0.0.0.0", "port": 40_001,
             "proven": true,
         },
     });

@@ -3,8 +3,9 @@
 use tokio::sync::watch;
 
 use super::model::{
-    Bridge, BridgeState, Certificate, Health, Metadata, MetadataState, Nat, NatInputs, NatVerdict,
-    Report, SCHEMA, Sshd, SshdState, Status, Timestamp, Tunnel, TunnelDecision, TunnelState,
+    Bridge, BridgeState, Certificate, Health, Login, Metadata, MetadataState, Nat, NatInputs,
+    NatVerdict, Report, SCHEMA, Sshd, SshdState, Status, Timestamp, Tunnel, TunnelDecision,
+    TunnelState,
 };
 use super::summary;
 
@@ -87,6 +88,12 @@ impl Board {
         self.slice(|status| &mut status.tunnel.certificate)
     }
 
+    /// The fingerprint of the document's key, within the tunnel's slice.
+    #[must_use]
+    pub fn key(&self) -> Slice<Option<String>> {
+        self.slice(|status| &mut status.tunnel.key)
+    }
+
     /// The metadata's slice.
     #[must_use]
     pub fn metadata(&self) -> Slice<Metadata> {
@@ -109,6 +116,18 @@ impl Board {
     #[must_use]
     pub fn instance_id(&self) -> Slice<Option<String>> {
         self.slice(|status| &mut status.instance_id)
+    }
+
+    /// The host name of this guest.
+    #[must_use]
+    pub fn host_name(&self) -> Slice<Option<String>> {
+        self.slice(|status| &mut status.host_name)
+    }
+
+    /// The account that the printed commands log in to.
+    #[must_use]
+    pub fn login(&self) -> Slice<Login> {
+        self.slice(|status| &mut status.login)
     }
 
     /// The host keys of the guest's sshd.
@@ -145,6 +164,8 @@ fn blank(sshd: &str) -> Status {
         generation: 0,
         health: Health::Starting,
         instance_id: None,
+        host_name: None,
+        login: Login::default(),
         restart_pending: false,
         bridge: Bridge {
             state: BridgeState::Waiting,
@@ -163,6 +184,8 @@ fn blank(sshd: &str) -> Status {
             state: TunnelState::Off,
             since,
             proxy: None,
+            public_host: None,
+            key: None,
             bind: None,
             port: None,
             proven: false,

@@ -6,6 +6,7 @@ mod nat;
 mod refusals;
 mod report;
 mod tunnel;
+mod ways;
 
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +20,7 @@ pub use nat::{
 pub use refusals::{RefusalCount, RefusalReason};
 pub use report::{Report, ReportState, ReportTarget};
 pub use tunnel::{Certificate, Forward, ForwardState, ProxyRecord, Tunnel, TunnelState};
+pub use ways::{Login, LoginSource, WayIn};
 
 /// The version of this contract.
 pub const SCHEMA: u32 = 1;
@@ -69,6 +71,12 @@ pub struct Status {
     pub health: Health,
     /// The cloud's name for this machine, where one is known.
     pub instance_id: Option<String>,
+    /// The host name of this guest.
+    #[serde(default)]
+    pub host_name: Option<String>,
+    /// The account that the commands of `ways_in` log in to.
+    #[serde(default)]
+    pub login: Login,
     /// True when the program on disk is no longer the one that runs.
     pub restart_pending: bool,
     /// The vsock side.
@@ -282,16 +290,4 @@ pub enum SshdState {
     Ready,
     /// It does not answer; retried.
     Waiting,
-}
-
-/// A command that reaches this guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WayIn {
-    /// `vsock` or `tunnel`.
-    pub via: String,
-    /// What to type, with root as the user.
-    pub command: String,
-    /// The lines of a `known_hosts` file by which ssh knows this guest when it comes this way.
-    #[serde(default)]
-    pub known_hosts: Vec<String>,
 }

@@ -70,6 +70,7 @@ fn serves(bridge: &Bridge) -> bool {
 }
 
 fn ways_in(paper: &mut Paper, status: &Status) {
+    let user = &status.login.user;
     paper.title("Ways in");
     for way in &status.ways_in {
         paper.line(&format!("{:<9} ", way.via), &way.command);
@@ -83,14 +84,14 @@ fn ways_in(paper: &mut Paper, status: &Status) {
         if listen.starts_with("vsock:") {
             paper.line(
                 "vsock     ",
-                "ssh root@vsock/CID  (the host knows this VM's CID)",
+                &format!("ssh {user}@vsock/CID  (the host knows this VM's CID)"),
             );
         } else {
             paper.line("bridge    ", listen);
         }
     }
     if let Some(address) = direct(status) {
-        paper.line("network   ", &format!("ssh root@{address}"));
+        paper.line("network   ", &format!("ssh {user}@{address}"));
         paper.dim("this VM's public address, which the agent can't try from inside");
     } else if !reached(status) {
         paper.line("", "none");
@@ -135,6 +136,8 @@ fn faults(status: &Status) -> Vec<Found<'_>> {
     // Nobody asked for guest attributes: that there are none is no news.
     let asked = |report: &&Report| report.to == ReportTarget::Url;
     let reports = reports.iter().filter(asked);
+    let services = tunnel.forwards.iter();
+    let services = services.map(|forward| ("service", forward.refusal.as_ref(), false, None));
     let reports = reports.map(|report| {
         (
             "report",
@@ -167,6 +170,7 @@ fn faults(status: &Status) -> Vec<Found<'_>> {
     .into_iter()
     .chain(forwards)
     .chain(certificate)
+    .chain(services)
     .chain(reports)
     .filter_map(|(part, fault, bad, next)| {
         Some(Found {

@@ -114,10 +114,15 @@ fn without_vsock(status: &Status) -> Health {
 /// The commands that reach this guest now, each with the lines by which ssh knows it.
 pub(super) fn ways_in(status: &Status) -> Vec<WayIn> {
     let Status { bridge, tunnel, .. } = status;
-    let way = |via: &str, command, names: &str| WayIn {
+    let user = &status.login.user;
+    let way = |via: &str, command, names: &str, options: Vec<String>| WayIn {
         via: via.to_owned(),
         command,
         known_hosts: known_hosts(names, &status.host_keys),
+        ssh_config: options
+            .into_iter()
+            .chain([format!("User {user}")])
+            .collect(),
     };
     let mut ways = Vec::new();
     let served = matches!(bridge.state, BridgeState::Ready | BridgeState::Foreign);
@@ -131,40 +136,65 @@ pub(super) fn ways_in(status: &Status) -> Vec<WayIn> {
         // other from 258 on.
         let host = format!("vsock/{cid}");
         let command = match port {
-            22 => format!("ssh root@{host}"),
-            port => format!("ssh -p {port} root@{host}"),
+            22 => format!("ssh {user}@{host}"),
+            port => format!("ssh -p {port} {user}@{host}"),
         };
         let other = name(&format!("vsock%{cid}"), port);
         let names = format!("{},{other}", name(&host, port));
-        ways.push(way("vsock", command, &names));
+        // Under another name than vsock/*, for which systemd's own stanza switches host-key checking
+        // off (20-systemd-ssh-proxy.conf).
+        let options = vec![
+            format!("ProxyCommand /usr/lib/systemd/systemd-ssh-proxy {host} {port}"),
+            "ProxyUseFdpass yes".to_owned(),
+        ];
+        ways.push(way("vsock", command, &names, options));
     }
     if let (TunnelState::Up, Some(proxy), Some(bind), Some(port)) =
         (tunnel.state, &tunnel.proxy, &tunnel.bind, tunnel.port)
     {
-        let (jump, host) = tunnel_host(proxy, bind);
-        let command = match jump {
-            Some(jump) => format!("ssh -J {jump} -p {port} root@{host}"),
-            None => format!("ssh -p {port} root@{host}"),
+        let (jump, host) = tunnel_host(proxy, tunnel.public_host.as_deref(), bind);
+        let command = match &jump {
+            Some(jump) => format!("ssh -J {jump} -p {port} {user}@{host}"),
+            None => format!("ssh -p {port} {user}@{host}"),
         };
-        ways.push(way("tunnel", command, &name(host, port.into())));
+        // ssh expands what follows a percent sign, as in the zone of an address.
+        let mut options = vec![
+            format!("HostName {}", host.replace('%', "%%")),
+            format!("Port {port}"),
+        ];
+        options.extend(jump.map(|jump| format!("ProxyJump {jump}")));
+        ways.push(way("tunnel", command, &name(host, port.into()), options));
     }
     ways
 }
 
-/// Where users of the tunnel connect to, and the proxy that they have to log in to before, if it
-/// is so. A public bind is dialled over the network; any other only from inside the proxy.
-fn tunnel_host<'a>(proxy: &'a str, bind: &'a str) -> (Option<&'a str>, &'a str) {
+/// The host that users of the tunnel connect to, and the proxy to log in to before, if any.
+///
+/// A public bind is dialled over the network; any other only from inside the proxy. `public` is the
+/// proxy's name for users. It stands for a bind with a public address, too: that may be an address
+/// behind a NAT of the proxy's.
+fn tunnel_host<'a>(
+    proxy: &'a str,
+    public: Option<&'a str>,
+    bind: &'a str,
+) -> (Option<String>, &'a str) {
+    let (host, proxy_port) = proxy.rsplit_once(':').unwrap_or((proxy, "22"));
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let host = public.unwrap_or(host);
     let address = bind.parse::<IpAddr>().ok();
     let anywhere = matches!(bind, "" | "*") || address.is_some_and(|ip| ip.is_unspecified());
     if anywhere {
-        let host = proxy.rsplit_once(':').map_or(proxy, |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
         return (None, host);
     }
     if address.is_some_and(|ip| !ip.is_loopback()) {
-        return (None, bind);
+        return (None, public.unwrap_or(bind));
     }
-    (Some(proxy.strip_suffix(":22").unwrap_or(proxy)), bind)
+    let jump = match (proxy_port, host.contains(':')) {
+        ("22", _) => host.to_owned(),
+        (port, false) => format!("{host}:{port}"),
+        (port, true) => format!("[{host}]:{port}"),
+    };
+    (Some(jump), bind)
 }
 
 /// The name under which ssh looks for a host key (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT").

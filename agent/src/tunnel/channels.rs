@@ -1,6 +1,7 @@
 //! The connections that arrive through the tunnel, each led to the service that it is for.
 
 mod task;
+mod unanswered;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -214,7 +214,8 @@ impl Driver {
             }
             Told::InUse(in_use) => Some(Input::InUse(in_use)),
             Told::Forwards(forwards) => {
-                self.slice.update(|slice| slice.forwards = forwards);
+                self.slice
+                    .update(|slice| model::Forward::replace(&mut slice.forwards, forwards));
                 None
             }
             Told::RoundTrip(time) => {
@@ -230,7 +231,8 @@ impl Driver {
             Order::Scout(index) => sessions.scout(self.plan(spec, index, sessions)),
             Order::Switch => {
                 if let Some(forwards) = sessions.switch() {
-                    self.slice.update(|slice| slice.forwards = forwards);
+                    self.slice
+                        .update(|slice| model::Forward::replace(&mut slice.forwards, forwards));
                 }
             }
             Order::Request => sessions.ask(Ask::Request),

@@ -109,6 +109,8 @@ impl Services {
             state: entry.state,
             granted: entry.state == ForwardState::Up,
             fault: entry.shown.clone(),
+            refused: 0,
+            refusal: None,
         };
         self.list.iter().map(show).collect()
     }

@@ -69,6 +69,9 @@ pub(super) fn publish(
             .map(ToString::to_string)
     };
     let proxy = state.proxy().and_then(|index| names().nth(index));
+    let public_host = state
+        .proxy()
+        .and_then(|index| spec?.proxies.get(index)?.public_host.clone());
     log(&slice.get().proxies, before, state, met.as_ref(), spec);
     slice.update(|slice| {
         let shown = name(state);
@@ -82,6 +85,7 @@ pub(super) fn publish(
         }
         if let Some(proxy) = proxy {
             slice.proxy = Some(proxy);
+            slice.public_host = public_host;
         }
         slice.bind = spec.map(|spec| spec.forward.bind.clone());
         slice.port = spec.map(|spec| spec.forward.port).filter(|port| *port != 0);
@@ -92,6 +96,7 @@ pub(super) fn publish(
         match state {
             State::Idle => {
                 slice.proxy = None;
+                slice.public_host = None;
                 slice.forwards.clear();
             }
             State::Up { port, proof, .. } => {

@@ -98,9 +98,5 @@ pub(super) fn silent(path: &Path) -> Failure {
 }
 
 fn failure(exit: Exit, message: String) -> Failure {
-    Failure {
-        message,
-        exit,
-        output: None,
-    }
+    Failure::Agent { message, exit }
 }

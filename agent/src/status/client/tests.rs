@@ -3,16 +3,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::thread::JoinHandle;
 
+use serde_json::Value;
+
 use super::*;
 use crate::cli::Way;
 use crate::status::board::Board;
 use crate::status::model::{BridgeState, MetadataState, TunnelState};
 
+mod output;
+
 const SCRIPT: Look = Look {
-    json: true,
-    known_hosts: false,
+    form: Form::Json,
     watch: false,
-    terminal: false,
+    redraws: false,
     colour: false,
 };
 
@@ -51,8 +54,15 @@ fn ask(path: &Path, wait: Option<u64>, look: Look) -> (Result<Exit, Failure>, St
         limit: wait.map(Duration::from_millis),
         ..Goal::default()
     };
-    let result = follow(path, goal, look, &mut out, &mut io::sink());
+    let result = follow(path, goal, &look, &mut out, &mut io::sink());
     (result, String::from_utf8(out).unwrap())
+}
+
+fn refusal(result: Result<Exit, Failure>) -> (String, Exit) {
+    match result {
+        Err(Failure::Agent { message, exit }) => (message, exit),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// An agent whose tunnel is not up, is up while something else is wrong, and has gone again.
@@ -78,7 +88,7 @@ fn a_way_in_is_waited_for_whatever_the_rest() {
             limit: limit.map(Duration::from_millis),
         };
         let mut out = Vec::new();
-        let exit = follow(&path, goal, SCRIPT, &mut out, &mut io::sink()).unwrap();
+        let exit = follow(&path, goal, &SCRIPT, &mut out, &mut io::sink()).unwrap();
         let status: Value = serde_json::from_slice(&out).unwrap();
         (exit, status["tunnel"]["state"].clone())
     };
@@ -123,10 +133,13 @@ fn health_is_the_exit_status_and_json_is_one_object() {
 #[test]
 fn what_a_newer_agent_says_is_not_lost() {
     let newer = r#"{"schema":9,"version":"9.0","health":"ok","wormhole":{"state":"open"}}"#;
-    for (json, expected) in [(true, "wormhole"), (false, "ok: the agent is of another")] {
+    for (form, expected) in [
+        (Form::Json, "wormhole"),
+        (Form::Words, "ok: the agent is of another"),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let (path, _) = agent(dir.path(), &[format!("{newer}\n")], true);
-        let (result, out) = ask(&path, None, Look { json, ..SCRIPT });
+        let (result, out) = ask(&path, None, Look { form, ..SCRIPT });
         assert_eq!(result.unwrap(), Exit::Ok);
         assert!(out.contains(expected), "{out}");
     }
@@ -141,14 +154,14 @@ fn nobody_there_is_not_running() {
     for path in [missing, stale] {
         for wait in [None, Some(10)] {
             let (result, out) = ask(&path, wait, SCRIPT);
-            assert_eq!(result.unwrap_err().exit, Exit::NotRunning);
+            assert_eq!(refusal(result).1, Exit::NotRunning);
             assert_eq!(out, "");
         }
     }
     let (path, _) = agent(dir.path(), &["HTTP/1.1 400\n".to_owned()], true);
-    let error = ask(&path, None, SCRIPT).0.unwrap_err();
-    assert_eq!(error.exit, Exit::NotRunning);
-    assert!(error.message.contains("is not a vmagent"), "{error}");
+    let (message, exit) = refusal(ask(&path, None, SCRIPT).0);
+    assert_eq!(exit, Exit::NotRunning);
+    assert!(message.contains("is not a vmagent"), "{message}");
 }
 
 #[test]
@@ -156,8 +169,8 @@ fn half_a_line_and_a_line_without_end_are_no_answer() {
     for says in [r#"{"health":"o"#.to_owned(), "x".repeat(2 << 20)] {
         let dir = tempfile::tempdir().unwrap();
         let (path, _) = agent(dir.path(), &[says], false);
-        let error = ask(&path, None, SCRIPT).0.unwrap_err();
-        assert_eq!(error.exit, Exit::NotRunning);
+        let (_, exit) = refusal(ask(&path, None, SCRIPT).0);
+        assert_eq!(exit, Exit::NotRunning);
     }
 }
 
@@ -210,8 +223,8 @@ fn waiting_ends_at_once_where_it_is_not_allowed_to_ask() {
         // Of this thread only. Root may open any socket; another user may not.
         nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
         let mut notes = Vec::new();
-        let result = follow(&path, TUNNEL, SCRIPT, &mut io::sink(), &mut notes);
-        (result.unwrap_err().exit, notes)
+        let result = follow(&path, TUNNEL, &SCRIPT, &mut io::sink(), &mut notes);
+        (refusal(result).1, notes)
     });
     assert_eq!(asked.join().unwrap(), (Exit::NotAllowed, vec![]));
 }
@@ -226,8 +239,8 @@ fn waiting_says_once_why_it_waits() {
         ..TUNNEL
     };
     let mut notes = Vec::new();
-    let result = follow(&socket, goal, SCRIPT, &mut io::sink(), &mut notes);
-    assert_eq!(result.unwrap_err().exit, Exit::NotRunning);
+    let result = follow(&socket, goal, &SCRIPT, &mut io::sink(), &mut notes);
+    assert_eq!(refusal(result).1, Exit::NotRunning);
     let notes = String::from_utf8(notes).unwrap();
     assert_eq!(notes.lines().count(), 1, "{notes}");
     assert!(
@@ -251,23 +264,6 @@ fn watching_prints_a_line_for_each_change() {
 }
 
 #[test]
-fn a_reader_that_has_enough_ends_it_without_a_word() {
-    struct Closed;
-    impl Write for Closed {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let (path, _) = agent(dir.path(), &[status(true)], true);
-    let error = follow(&path, Goal::default(), SCRIPT, &mut Closed, &mut io::sink()).unwrap_err();
-    assert!(error.output.is_some());
-}
-
-#[test]
 fn colour_is_for_terminals_that_can_and_people_who_like_it() {
     let colour = |no_color: Option<&str>, term: Option<&str>| {
         let value = |name: &str| if name == "TERM" { term } else { no_color };
@@ -278,4 +274,7 @@ fn colour_is_for_terminals_that_can_and_people_who_like_it() {
     assert!(!colour(Some("1"), Some("xterm")));
     assert!(!colour(None, Some("dumb")));
     assert!(!colour(None, None));
+    // It is about colour, not about redrawing.
+    let no_color = |name: &str| Some(if name == "TERM" { "xterm" } else { "1" }.to_owned());
+    assert!(obeys_escapes(no_color) && !wants_colour(no_color));
 }

@@ -13,6 +13,12 @@ pub struct Tunnel {
     pub since: Timestamp,
     /// `host:port` of the proxy that is held, or tried.
     pub proxy: Option<String>,
+    /// The document's `public_host` of that proxy: the name that users dial.
+    #[serde(default)]
+    pub public_host: Option<String>,
+    /// The fingerprint (`SHA256:..`) of the key of the document in force; null without one.
+    #[serde(default)]
+    pub key: Option<String>,
     /// The address on the proxy, as it was requested.
     pub bind: Option<String>,
     /// The port on the proxy: the one allocated, or the one that the proxy chose.
@@ -106,6 +112,29 @@ pub struct Forward {
     pub granted: bool,
     /// Why it did not.
     pub fault: Option<Fault>,
+    /// Connections that the service did not take, since the document came into force.
+    #[serde(default)]
+    pub refused: u64,
+    /// Why it did not take the last one; null once it has taken one again. It does not count
+    /// against the health.
+    #[serde(default)]
+    pub refusal: Option<Fault>,
+}
+
+impl Forward {
+    /// Puts `new` in the place of a list, and keeps what was counted for the same forwards.
+    pub(crate) fn replace(list: &mut Vec<Self>, mut new: Vec<Self>) {
+        for forward in &mut new {
+            let same = |old: &&mut Self| {
+                (&old.bind, old.port, &old.to) == (&forward.bind, forward.port, &forward.to)
+            };
+            if let Some(old) = list.iter_mut().find(same) {
+                forward.refused = old.refused;
+                forward.refusal = old.refusal.take();
+            }
+        }
+        *list = new;
+    }
 }
 
 /// The states of a forward beside the one to sshd.

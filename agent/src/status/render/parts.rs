@@ -88,7 +88,11 @@ fn service(forward: &Forward) -> String {
         ForwardState::PortHeld => ": somebody else has that port",
         ForwardState::Denied => ": the proxy does not allow it",
     };
-    format!("forward {bind}:{port} to {to}{state}")
+    let refused = match forward.refused {
+        0 => String::new(),
+        count => format!(", {count} not taken by the service"),
+    };
+    format!("forward {bind}:{port} to {to}{state}{refused}")
 }
 
 fn certificate(certificate: &Certificate) -> String {

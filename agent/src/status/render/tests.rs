@@ -103,6 +103,8 @@ fn all_is_up() {
             state: ForwardState::Up,
             granted: true,
             fault: None,
+            refused: 0,
+            refusal: None,
         }];
         tunnel.origins = vec![OriginCount {
             origin: "198.51.100.7".to_owned(),

@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 use super::super::evidence::Evidence;
 use super::super::handler::Incoming;
 use super::super::probe::{Desk, Expected, PADDING, ProbeNonce};
+use super::unanswered::{Unanswered, answered};
 use crate::admission::Place;
 use crate::origin::{Origin, Party};
 use crate::relay::channel::{self, Moved, Progress};
@@ -65,7 +66,10 @@ impl Task {
         place: Result<Place, Refused>,
     ) -> Result<(), Refused> {
         let Incoming {
-            mut channel, reply, ..
+            mut channel,
+            reply,
+            at: (_, port),
+            ..
         } = incoming;
         let Some(expected) = expected else {
             let _place = match place {
@@ -77,11 +81,12 @@ impl Task {
             };
             match self.dialer.dial(self.address, &self.origin).await {
                 Ok(service) => {
+                    self.answered(port);
                     reply.accept().await;
                     self.relay(channel, service, None, 0).await;
                 }
                 Err(error) => {
-                    self.unanswered(&error);
+                    self.unanswered(&error, port);
                     reply.reject(ChannelOpenFailure::ConnectFailed).await;
                 }
             }
@@ -115,7 +120,7 @@ impl Task {
         let mut service = match self.dialer.dial(self.address, &self.origin).await {
             Ok(service) => service,
             Err(error) => {
-                self.unanswered(&error);
+                self.unanswered(&error, port);
                 let _ = channel.close().await;
                 return Ok(());
             }
@@ -133,9 +138,23 @@ impl Task {
         Ok(())
     }
 
-    fn unanswered(&self, error: &io::Error) {
+    /// The connection through this port of the proxy did not reach its service.
+    fn unanswered(&self, error: &io::Error, port: u32) {
         warn!(address = %self.address, %error, "the service does not answer");
-        self.watch.iter().for_each(Sshd::suspect);
+        match &self.watch {
+            Some(sshd) => sshd.suspect(),
+            None => self.slice.update(|tunnel| {
+                let to = self.address;
+                Unanswered { to, port, error }.count(&mut tunnel.forwards);
+            }),
+        }
+    }
+
+    fn answered(&self, port: u32) {
+        if self.watch.is_none() {
+            self.slice
+                .update(|tunnel| answered(&mut tunnel.forwards, self.address, port));
+        }
     }
 
     /// Relays after `first`, which the channel has said, and `said` bytes of the service, which it

@@ -1,0 +1,63 @@
+//! A service behind a forward that does not take a connection.
+
+use std::io;
+use std::net::SocketAddr;
+
+use thiserror::Error;
+
+use crate::explain::Explain;
+use crate::status::model::{Fault, Forward};
+
+/// Why a connection through a forward did not reach its service.
+#[derive(Debug, Error)]
+#[error("{to}, the service behind port {port} of the proxy, did not take a connection: {error}")]
+pub(super) struct Unanswered<'a> {
+    pub(super) to: SocketAddr,
+    pub(super) port: u32,
+    pub(super) error: &'a io::Error,
+}
+
+impl Explain for Unanswered<'_> {
+    fn code(&self) -> &'static str {
+        if self.error.kind() == io::ErrorKind::ConnectionRefused {
+            "service-refused"
+        } else {
+            "service-unreachable"
+        }
+    }
+
+    fn advice(&self) -> String {
+        let to = self.to;
+        format!(
+            "Start the service in this VM (ss -ltnp shows what listens), or correct \"to: {to}\" in \
+             the tunnel document."
+        )
+    }
+}
+
+impl Unanswered<'_> {
+    /// Counts it for the forward that it came through.
+    pub(super) fn count(&self, forwards: &mut [Forward]) {
+        for forward in through(forwards, self.to, self.port) {
+            forward.refused += 1;
+            forward.refusal = Some(Fault::after(forward.refusal.as_ref(), self));
+        }
+    }
+}
+
+/// The service took a connection.
+pub(super) fn answered(forwards: &mut [Forward], to: SocketAddr, port: u32) {
+    for forward in through(forwards, to, port) {
+        forward.refusal = None;
+    }
+}
+
+fn through(
+    forwards: &mut [Forward],
+    to: SocketAddr,
+    port: u32,
+) -> impl Iterator<Item = &mut Forward> {
+    let to = to.to_string();
+    let mine = move |forward: &&mut Forward| forward.to == to && u32::from(forward.port) == port;
+    forwards.iter_mut().filter(mine)
+}
