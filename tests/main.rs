@@ -1,5 +1,7 @@
 //! The promises of vmagent, each proven against real peers.
 
+mod algorithms;
+mod allowed_origins;
 mod answers;
 mod bad_bridge;
 mod bad_document;
@@ -24,6 +26,7 @@ mod guest_package;
 mod guest_sources;
 mod guest_tunnel;
 mod guest_vsock;
+mod half_closed;
 mod heals;
 mod hostile;
 mod hostile_channels;
@@ -63,3 +66,4 @@ mod transfer;
 mod trust;
 mod tunnel;
 mod units;
+mod vanished;

@@ -38,6 +38,11 @@ fn a_loopback_with_one_address_serves_and_says_that_origins_are_not_told_apart()
     }
     let status = agent.status().unwrap();
     assert_eq!(status["bridge"]["origins"][0]["seen_as"], "127.0.0.1");
+    let lines = agent
+        .log()
+        .matches("origins share the guest's address")
+        .count();
+    assert_eq!(lines, 1, "{}", agent.log());
 }
 
 /// sshd on an address of this guest that is not loopback, and on IPv6.

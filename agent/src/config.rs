@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::metadata::document::When;
+use crate::origin::Origins;
 
 pub use source::SourceName;
 pub use url::HttpUrl;
@@ -29,6 +30,8 @@ pub struct Config {
     pub sshd: SocketAddr,
     /// `[bridge] host_keys`: the directory with that sshd's public host keys.
     pub host_keys: PathBuf,
+    /// `[bridge] origins`: the source addresses that sshd sees.
+    pub origins: Origins,
     /// `[bridge] max_connections`.
     pub max_connections: u16,
     /// `[bridge] max_connections_per_origin`; none leaves it to the number of allowed origins.
@@ -107,6 +110,7 @@ impl Default for Config {
             allow_cids: vec![2],
             sshd: SocketAddr::from(([127, 0, 0, 1], 22)),
             host_keys: PathBuf::from("/etc/ssh"),
+            origins: Origins::Apart,
             max_connections: 1024,
             max_connections_per_origin: None,
             // A login costs a processor of the guest more than 20 ms.

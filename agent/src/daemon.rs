@@ -7,6 +7,7 @@
 //! | metadata | its clock, files, nudges | the metadata slice, the document, facts |
 //! | host keys | files, sshd | the host keys |
 //! | identity | files, its clock | the host name, the account to log in to |
+//! | use dns | sshd | `use_dns` of the sshd slice, the dialer |
 //! | desire | document, facts, its clock | the NAT slice, the tunnel that is wanted |
 //! | tunnel | what is wanted, its session, news | the tunnel slice |
 //! | news | the kernel | news for the tunnel, nudges for the metadata |
@@ -26,7 +27,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::bridge::{Bridge, Limits};
 use crate::config::Config;
@@ -35,6 +36,7 @@ use crate::host_keys;
 use crate::identity;
 use crate::metadata::{self, Facts, InForce};
 use crate::news::{self, Outlets, way::Targets};
+use crate::origin::Origins;
 use crate::pulse::Monitor;
 use crate::relay::dial::Dialer;
 use crate::report;
@@ -44,6 +46,7 @@ use crate::tunnel::{
     driver::{Driver, Wanted},
     timing::Timing,
 };
+use crate::use_dns;
 
 /// How many nudges may wait; one more would say nothing new.
 const NUDGES: usize = 4;
@@ -69,7 +72,10 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
     let stop = CancellationToken::new();
     let signals = Signals::new()?;
     let board = Board::new(&config.sshd.to_string());
-    let dialer = Dialer::new(config.sshd);
+    let dialer = Dialer::new(config.origins);
+    if config.origins == Origins::One {
+        warn!("[bridge] origins is \"one\": sshd's limits and penalties act on all users together");
+    }
     let mut monitor = Monitor::default();
     let mut tasks = JoinSet::new();
     let kmsg = inherited
@@ -82,6 +88,9 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
     let keys = host_keys::run(config.host_keys.clone(), sshd.clone(), board.host_keys());
     tasks.spawn(until(stop.clone(), keys));
     let names = identity::run(config.user.clone(), board.host_name(), board.login());
+    tasks.spawn(until(stop.clone(), names));
+    let sshd_config = config.host_keys.join("sshd_config");
+    let names = use_dns::watch(sshd_config, sshd.clone(), dialer.clone(), board.sshd());
     tasks.spawn(until(stop.clone(), names));
 
     let (restored, restores) = watch::channel(0);

@@ -41,4 +41,5 @@ pub mod sshd;
 pub mod status;
 pub mod tunnel;
 pub mod unix;
+mod use_dns;
 mod web;

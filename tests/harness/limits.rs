@@ -17,7 +17,7 @@ const BUSY: u64 = 30;
 /// (`Timing::attempt` in tunnel/timing.rs), and the next one begins up to 30 s later
 /// (`Timing::retry_cap`). Shorter are news (30 s apart, news/pace.rs), a bind of the bridge's
 /// socket (3 s, bridge/pace.rs), a look at the program that has its port (10 s after the first),
-/// a check of sshd (30 s), the end of a connection whose other end has left (30 s, relay/channel.rs)
+/// a check of sshd (30 s), the end of a connection whose other end has left (70 s, relay/channel.rs)
 /// and, for two minutes, a tunnel that waits for a person (8 s, `Timing::slow_young`).
 pub const SOON: Duration = Duration::from_secs(60 + 30 + BUSY);
 

@@ -1,5 +1,6 @@
 //! A real OpenSSH server with its own keys and configuration, in a namespace.
 
+mod files;
 mod keys;
 
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ use crate::netns::Namespace;
 use crate::process::Process;
 use crate::wait;
 
-pub use keys::{make_key, sign};
+pub use keys::{make_key, make_key_of, sign};
 
 /// The account that tunnels log in to: one that every Debian has, and nobody uses.
 pub const TUNNEL_USER: &str = "nobody";
@@ -32,6 +33,7 @@ pub struct Sshd {
     namespace: Arc<Namespace>,
     dir: PathBuf,
     process: Option<Process>,
+    files: files::Files,
 }
 
 impl Sshd {
@@ -81,6 +83,7 @@ impl Sshd {
             namespace: Arc::clone(namespace),
             dir: dir.to_owned(),
             process: None,
+            files: files::Files::default(),
         };
         server.start()?;
         Ok(server)
@@ -236,7 +239,10 @@ impl Sshd {
         command
             .args(["-D", "-e", "-f"])
             .arg(self.dir.join("sshd_config"));
-        let mut process = self.namespace.spawn(&self.dir, "sshd", &command)?;
+        let mut process = {
+            let command = self.files.wrap(&command);
+            self.namespace.spawn(&self.dir, "sshd", &command)?
+        };
         wait::until("listening sshd", PROGRAM, || {
             process.alive().err().map(Err).or_else(|| {
                 process

@@ -3,8 +3,8 @@
 use toml::{Table, Value};
 
 use super::values::{
-    absolute, account, cache, cid, guest_attributes, kind, list, listen, number, socket_addr,
-    source, string, unknown, when,
+    absolute, account, cache, cid, guest_attributes, kind, list, listen, number, origins,
+    socket_addr, source, string, unknown, when,
 };
 use super::{Config, HttpUrl, SourceName};
 
@@ -15,7 +15,7 @@ const MAX_CONNECTIONS: u16 = 16_000;
 type Setter = fn(&mut Config, &Value) -> Result<(), String>;
 
 /// Every key there is: its section, its name, and how its value is taken.
-const KEYS: [(&str, &str, Setter); 17] = [
+const KEYS: [(&str, &str, Setter); 18] = [
     ("bridge", "listen", |config, value| {
         listen(string(value)?).map(|listen| config.listen = listen)
     }),
@@ -27,6 +27,9 @@ const KEYS: [(&str, &str, Setter); 17] = [
     }),
     ("bridge", "host_keys", |config, value| {
         absolute(string(value)?).map(|directory| config.host_keys = directory)
+    }),
+    ("bridge", "origins", |config, value| {
+        origins(string(value)?).map(|origins| config.origins = origins)
     }),
     ("bridge", "max_connections", |config, value| {
         number(value, MAX_CONNECTIONS).map(|most| config.max_connections = most)

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::keys::parse;
 use super::*;
+use crate::origin::Origins;
 
 #[test]
 fn nothing_is_a_whole_configuration() {
@@ -20,6 +21,7 @@ fn every_key_is_read() {
         host_keys = "/run/keys"
         max_connections = 5000
         max_connections_per_origin = 4000
+        origins = "one"
         max_rate = 1000
         [metadata]
         sources = ["ec2", "file"]
@@ -44,6 +46,7 @@ fn every_key_is_read() {
         host_keys: "/run/keys".into(),
         max_connections: 5000,
         max_connections_per_origin: Some(4000),
+        origins: Origins::One,
         max_rate: 1000,
         sources: Some(vec![SourceName::Ec2, SourceName::File]),
         url: HttpUrl::parse("http://127.0.0.1:8080/").unwrap(),
@@ -77,8 +80,8 @@ fn an_error_names_place_finding_and_what_is_accepted() {
         (
             "[bridge]\nlissen = \"off\"",
             "[bridge] lissen is unknown; did you mean \"listen\"? \
-             (accepted: listen, allow_cids, sshd, host_keys, max_connections, max_connections_per_origin, \
-             max_rate)",
+             (accepted: listen, allow_cids, sshd, host_keys, origins, max_connections, \
+             max_connections_per_origin, max_rate)",
         ),
         (
             "[brigde]",

@@ -9,6 +9,7 @@ use toml::Value;
 use super::{Cache, GuestAttributes, Listen, SourceName, shown};
 use crate::identity::is_account;
 use crate::metadata::document::When;
+use crate::origin::Origins;
 
 pub(super) fn listen(text: &str) -> Result<Listen, String> {
     if text == "off" {
@@ -104,6 +105,10 @@ pub(super) fn cache(text: &str) -> Result<Cache, String> {
         ("off", Cache::Off),
     ];
     choice(text, &known)
+}
+
+pub(super) fn origins(text: &str) -> Result<Origins, String> {
+    choice(text, &[("apart", Origins::Apart), ("one", Origins::One)])
 }
 
 pub(super) fn when(text: &str) -> Result<When, String> {

@@ -7,24 +7,28 @@
 //! its own (see [`backlog`](super::backlog)), (2) waits for the peer's CLOSE, and (3) listens to the
 //! channel while it writes to it.
 
-use std::collections::VecDeque;
+mod queue;
+
 use std::future::ready;
-use std::io::{self, ErrorKind::WouldBlock, IoSlice};
+use std::io::{self, ErrorKind::WouldBlock};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
-use tokio::io::AsyncWriteExt;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::debug;
 
 use super::backlog::{Backlog, JUDGED, Part, Verdict};
 use super::outbox::{Outbox, Share};
+use queue::Queue;
 
 /// One packet's worth: what sshd takes at once (`CHAN_TCP_PACKET_DEFAULT`, channels.h).
 const READ: usize = 32 * 1024;
@@ -36,8 +40,10 @@ const BATCH: usize = 4 * READ;
 /// which a silent session counts as dead.
 const STALL: Duration = Duration::from_secs(8);
 
-/// How long a connection that has ended one way may stay without a byte the other way.
-const LINGER: Duration = Duration::from_secs(30);
+/// TCP keepalive of a connection of which one direction has ended: the time before the first probe,
+/// the time between probes, and how many may be lost. A service that has closed its socket answers
+/// no probe for 60 s (`tcp_fin_timeout`, ip-sysctl), and each one with a reset from then on.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(10), 6);
 
 /// How long a packet may wait for the channel's window before it counts as blocked.
 const BLOCKED: Duration = Duration::from_millis(50);
@@ -51,7 +57,10 @@ pub struct Moved {
     pub outward: u64,
 }
 
-/// Relays until both ways have ended, or one has and nothing moves the other way.
+/// Relays until the peer closes the channel, or the service breaks off.
+///
+/// A direction that has ended is closed on the other side, and the other direction goes on for as
+/// long as the service and the channel do: a service may work for minutes on its answer.
 ///
 /// `first` has been read from the channel already; `backlog` and `outbox` are the session's.
 /// `note` is called whenever bytes of the channel went to the service. The channel is closed when
@@ -68,8 +77,8 @@ pub async fn pump(
     let (mut reader, writer) = channel.split();
     let (from_service, to_service) = service.into_split();
     let end = {
-        let mut outward = pin!(outward(from_service, &writer, outbox, progress));
-        let mut inward = pin!(inward(
+        let outward = pin!(outward(from_service, &writer, outbox, progress));
+        let inward = pin!(inward(
             &mut reader,
             to_service,
             first,
@@ -77,28 +86,12 @@ pub async fn pump(
             backlog.part(),
             &note
         ));
-        let mut linger = pin!(sleep(LINGER));
-        let mut sending = true;
-        let mut seen = progress.moved();
-        loop {
-            tokio::select! {
-                result = &mut outward, if sending => {
-                    sending = false;
-                    if result.is_err() {
-                        break End::Broken;
-                    }
-                    progress.one_way.store(true, Relaxed);
-                    progress.said.notify_one();
-                }
-                end = &mut inward => break end,
-                () = &mut linger => {
-                    if progress.one_way.load(Relaxed) && progress.moved() == seen {
-                        break End::Broken;
-                    }
-                    seen = progress.moved();
-                    linger.as_mut().reset(Instant::now() + LINGER);
-                }
+        tokio::select! {
+            error = outward => {
+                debug!(%error, "the service or the session is gone");
+                End::Broken
             }
+            end = inward => end,
         }
     };
     if end == End::Broken {
@@ -113,8 +106,6 @@ pub async fn pump(
 pub struct Progress {
     inward: AtomicU64,
     outward: AtomicU64,
-    /// One way has ended.
-    one_way: AtomicBool,
     /// The service has said all it had to say, and that is on its way.
     said: Notify,
 }
@@ -137,28 +128,58 @@ enum End {
     Broken,
 }
 
-/// From the service to the channel, until the service ends.
+/// From the service to the channel, until either of them is gone.
 async fn outward(
     service: OwnedReadHalf,
     channel: &ChannelWriteHalf<Msg>,
     outbox: &Outbox,
     progress: &Progress,
-) -> io::Result<()> {
+) -> io::Error {
+    let moved = async {
+        while let Some(bytes) = read(&service).await? {
+            let length = bytes.len();
+            let share = outbox.take(length).await;
+            send(channel, bytes, share).await?;
+            progress.outward.fetch_add(length as u64, Relaxed);
+        }
+        channel.eof().await.map_err(io::Error::other)
+    };
+    if let Err(error) = moved.await {
+        return error;
+    }
+    progress.said.notify_one();
+    let service: &TcpStream = service.as_ref();
+    keep_alive(service);
+    match service.ready(Interest::ERROR).await {
+        Ok(_) => io::ErrorKind::ConnectionReset.into(),
+        Err(error) => error,
+    }
+}
+
+/// Reads what the service says next; none at its end.
+async fn read(service: &OwnedReadHalf) -> io::Result<Option<Bytes>> {
     loop {
         service.readable().await?;
+        // Not before there is something to read: an idle connection holds no buffer.
         let mut buffer = BytesMut::with_capacity(READ);
         match service.try_read_buf(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => {
-                let share = outbox.take(length).await;
-                send(channel, buffer.freeze(), share).await?;
-                progress.outward.fetch_add(length as u64, Relaxed);
-            }
+            Ok(0) => return Ok(None),
+            Ok(_) => return Ok(Some(buffer.freeze())),
             Err(error) if error.kind() == WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
-    channel.eof().await.map_err(io::Error::other)
+}
+
+/// Has the kernel find out whether the service still has its end of the connection.
+fn keep_alive(service: &TcpStream) {
+    let (idle, interval, lost) = KEEPALIVE;
+    let keepalive = TcpKeepalive::new()
+        .with_time(idle)
+        .with_interval(interval)
+        .with_retries(lost);
+    // A connection without it ends with its channel.
+    let _ = SockRef::from(service).set_tcp_keepalive(&keepalive);
 }
 
 /// Sends on the channel. While its peer grants no window, other relays have the room.
@@ -191,7 +212,7 @@ async fn inward(
     let mut gone = false;
     let mut give_up = Instant::now() + STALL;
     while !(ended && queue.is_empty()) {
-        part.set(queue.bytes);
+        part.set(queue.bytes());
         let hold = match part.judge(Instant::now().into_std(), progress.inward.load(Relaxed)) {
             Verdict::Take => false,
             Verdict::Hold => true,
@@ -234,7 +255,7 @@ async fn inward(
         }
     }
     let _ = service.shutdown().await;
-    progress.one_way.store(true, Relaxed);
+    keep_alive(service.as_ref());
     while !closed {
         tokio::select! {
             message = channel.wait() => closed = matches!(message, Some(ChannelMsg::Close) | None),
@@ -256,7 +277,7 @@ enum Heard {
 /// together. What it took is in the queue also when it is dropped.
 async fn take(channel: &mut ChannelReadHalf, queue: &mut Queue) -> Heard {
     let mut message = channel.wait().await;
-    let before = queue.bytes;
+    let before = queue.bytes();
     loop {
         match message {
             Some(ChannelMsg::Data { data }) => queue.push(data),
@@ -264,7 +285,7 @@ async fn take(channel: &mut ChannelReadHalf, queue: &mut Queue) -> Heard {
             Some(ChannelMsg::Close) | None => return Heard::Close,
             Some(_) => {}
         }
-        if queue.bytes - before >= BATCH {
+        if queue.bytes() - before >= BATCH {
             return Heard::Bytes;
         }
         message = tokio::select! {
@@ -272,59 +293,5 @@ async fn take(channel: &mut ChannelReadHalf, queue: &mut Queue) -> Heard {
             message = channel.wait() => message,
             () = ready(()) => return Heard::Bytes,
         };
-    }
-}
-
-/// Bytes on their way to a service.
-#[derive(Default)]
-struct Queue {
-    packets: VecDeque<Bytes>,
-    bytes: usize,
-}
-
-impl Queue {
-    fn push(&mut self, packet: Bytes) {
-        if !packet.is_empty() {
-            self.bytes += packet.len();
-            self.packets.push_back(packet);
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.packets.is_empty()
-    }
-
-    /// Writes what the service takes without waiting, and says how much that was.
-    fn write(&mut self, service: &OwnedWriteHalf) -> io::Result<usize> {
-        let mut total = 0;
-        while !self.is_empty() {
-            let slices: Vec<IoSlice<'_>> = self
-                .packets
-                .iter()
-                .take(16)
-                .map(|packet| IoSlice::new(packet))
-                .collect();
-            match service.try_write_vectored(&slices) {
-                Ok(written) => {
-                    self.advance(written);
-                    total += written;
-                }
-                Err(error) if error.kind() == WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(total)
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        self.bytes -= written;
-        while let Some(packet) = self.packets.front_mut() {
-            if written < packet.len() {
-                packet.advance(written);
-                return;
-            }
-            written -= packet.len();
-            self.packets.pop_front();
-        }
     }
 }

@@ -2,72 +2,119 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-use tracing::debug;
+use tracing::warn;
 
 use crate::host;
-use crate::origin::{Origin, OriginMap};
+use crate::origin::{Origin, OriginMap, Origins, Party};
 
 /// Loopback answers at once, but for a service whose queue is full: hundreds that come in the same
 /// moment are taken as the kernel asks again, after 1, 3 and 7 s. What takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(8);
 
 /// Reaches the services of this guest.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Dialer {
-    origins: OriginMap,
-    sshd: Option<SocketAddr>,
+    map: OriginMap,
+    origins: Origins,
+    shared: Arc<Shared>,
+}
+
+/// What all clones of a dialer know.
+#[derive(Debug, Default)]
+struct Shared {
+    /// sshd looks up the name of each client's address.
+    looks_up_names: AtomicBool,
+    /// The journal has the line about a source address that can't be used.
+    warned: AtomicBool,
+}
+
+impl Default for Dialer {
+    fn default() -> Self {
+        Self::new(Origins::Apart)
+    }
 }
 
 impl Dialer {
-    /// A dialer for a guest whose sshd is expected at `sshd`.
+    /// A dialer whose connections come from these source addresses.
     #[must_use]
-    pub fn new(sshd: SocketAddr) -> Self {
+    pub fn new(origins: Origins) -> Self {
         Self {
-            origins: OriginMap::default(),
-            sshd: Some(sshd),
+            map: OriginMap::default(),
+            origins,
+            shared: Arc::default(),
         }
     }
 
-    /// The address from which `origin` reaches `service`, where it can have one of its own: on
-    /// 127.0.0.0/8, and on another IPv4 address of this guest where sshd listens. Another service
-    /// there may go by the guest's own address. IPv6 has one loopback address only.
+    /// The same dialer with other source addresses, for another service.
+    #[must_use]
+    pub fn with(&self, origins: Origins) -> Self {
+        Self {
+            origins,
+            ..self.clone()
+        }
+    }
+
+    /// Sets whether sshd looks up the name of each client's address (`UseDNS yes`). The host then
+    /// connects from the kernel's choice, 127.0.0.1, whose name is in /etc/hosts: its logins wait
+    /// for no name server.
+    pub fn set_looks_up_names(&self, looks_up: bool) {
+        self.shared.looks_up_names.store(looks_up, Relaxed);
+    }
+
+    /// The address from which `origin` reaches `service`, where it has one of its own: for a
+    /// service on an IPv4 address of this guest. IPv6 has one loopback address only.
     fn source(&self, service: SocketAddr, origin: &Origin) -> Option<IpAddr> {
         let own = match service.ip() {
             IpAddr::V4(address) if address.is_loopback() => true,
-            address @ IpAddr::V4(_) => self.sshd == Some(service) && host::has_address(address),
+            address @ IpAddr::V4(_) => host::has_address(address),
             IpAddr::V6(_) => false,
         };
-        own.then(|| IpAddr::V4(self.origins.source(origin)))
+        let named = self.shared.looks_up_names.load(Relaxed)
+            && matches!(origin.party(), Party::Cid(2) | Party::Unix);
+        (own && !named && self.origins == Origins::Apart)
+            .then(|| IpAddr::V4(self.map.source(origin)))
     }
 
     /// Whether `stream` comes from an address that `origin` has for itself.
     #[must_use]
     pub fn is_own(&self, stream: &TcpStream, origin: &Origin) -> bool {
-        let own = IpAddr::V4(self.origins.source(origin));
+        let own = IpAddr::V4(self.map.source(origin));
         stream.local_addr().is_ok_and(|local| local.ip() == own)
     }
 
-    /// Connects to `service` for `origin`; small packets are sent at once. Where the origin can't
-    /// have its own address, as on a loopback interface with 127.0.0.1 alone, it shares this
-    /// guest's: a way in is worth more than one that is told apart.
+    /// Connects to `service` for `origin`; small packets are sent at once.
+    ///
+    /// Where the kernel can't use the origin's own address, as on a loopback interface with
+    /// 127.0.0.1 alone, it chooses one. A refusal is no such case: a firewall may have banned the
+    /// origin by its address.
     ///
     /// # Errors
     /// What the kernel says, or `TimedOut` after eight seconds.
     pub async fn dial(&self, service: SocketAddr, origin: &Origin) -> io::Result<TcpStream> {
-        let source = self.source(service, origin);
-        match connect(service, source).await {
-            Err(error) if error.kind() == ErrorKind::AddrNotAvailable && source.is_some() => {
-                debug!(?source, %service, "can't be used; connecting without it");
-                connect(service, None).await
-            }
-            result => result,
+        let Some(source) = self.source(service, origin) else {
+            return connect(service, None).await;
+        };
+        let error = match connect(service, Some(source)).await {
+            Err(error) if error.kind() == ErrorKind::AddrNotAvailable => error,
+            result => return result,
+        };
+        let stream = connect(service, None).await?;
+        if !self.shared.warned.swap(true, Relaxed) {
+            warn!(
+                %source, %service, %error,
+                "an origin's own address can't be used; origins share the guest's address, and \
+                 sshd's limits and penalties"
+            );
         }
+        Ok(stream)
     }
 }
 
@@ -107,6 +154,36 @@ mod tests {
             let stream = dialer.dial(service, &Origin::Cid(2)).await.unwrap();
             assert_eq!(dialer.is_own(&stream, &Origin::Cid(2)), apart, "{bind}");
             assert!(!dialer.is_own(&stream, &Origin::Check));
+        }
+    }
+
+    #[tokio::test]
+    async fn origins_share_the_address_of_the_guest_where_they_are_to_be_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let service = listener.local_addr().unwrap();
+        let apart = Dialer::default();
+        for origin in [Origin::Cid(2), Origin::Check, Origin::Named("a".to_owned())] {
+            let stream = apart.with(Origins::One).dial(service, &origin).await;
+            let seen = stream.unwrap().local_addr().unwrap().ip();
+            assert_eq!(seen, IpAddr::from([127, 0, 0, 1]), "{origin}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_host_alone_comes_from_an_address_with_a_name_where_sshd_looks_names_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let service = listener.local_addr().unwrap();
+        let dialer = Dialer::default();
+        dialer.set_looks_up_names(true);
+        for (origin, own) in [
+            (Origin::Cid(2), false),
+            (Origin::Unix, false),
+            (Origin::Cid(3), true),
+            (Origin::Check, true),
+            (Origin::Named("a".to_owned()), true),
+        ] {
+            let stream = dialer.dial(service, &origin).await.unwrap();
+            assert_eq!(dialer.is_own(&stream, &origin), own, "{origin}");
         }
     }
 }

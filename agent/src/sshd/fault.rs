@@ -120,7 +120,9 @@ impl Explain for CheckError {
             Reason::NoBanner(_) => {
                 "See journalctl -u ssh. Without any host key sshd can't start: ssh-keygen -A \
                  makes them. MaxStartups or PerSourcePenalties may also turn clients away, and so \
-                 may /etc/hosts.allow and /etc/hosts.deny, after 5 s: allow 127.0.0.0/8 there."
+                 may /etc/hosts.allow and /etc/hosts.deny, after 5 s: allow \
+                 127.0.0.0/8 there, or set [bridge] origins = \"one\" in \
+                 /etc/vmagent/config.toml."
             }
             Reason::NotSsh(_) => {
                 "Another program has sshd's port: ss -ltnp shows it. Set [bridge] sshd in \

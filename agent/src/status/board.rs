@@ -232,6 +232,7 @@ fn blank(sshd: &str) -> Status {
             banner: None,
             latency_ms: None,
             origins_apart: None,
+            use_dns: None,
             fault: None,
         },
         ways_in: Vec::new(),

@@ -278,6 +278,9 @@ pub struct Sshd {
     /// limits act on it alone; null until sshd has answered.
     #[serde(default)]
     pub origins_apart: Option<bool>,
+    /// Whether sshd looks up names of clients (`UseDNS`); null where its configuration is unreadable.
+    #[serde(default)]
+    pub use_dns: Option<bool>,
     /// Why it is not ready.
     pub fault: Option<Fault>,
 }

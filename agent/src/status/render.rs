@@ -221,6 +221,18 @@ fn notes(paper: &mut Paper, status: &Status) {
         paper.title("Worth knowing");
         paper.wrapped("document  ", warning);
     }
+    if status.sshd.use_dns == Some(true) {
+        paper.title("Worth knowing");
+        paper.wrapped(
+            "sshd      ",
+            "it looks up the name of each client (UseDNS yes): while no name server answers, logins \
+             take 10 s and longer, or fail at LoginGraceTime",
+        );
+        paper.wrapped(
+            "       -> ",
+            "Set UseDNS no in sshd_config, or [bridge] origins = \"one\" in /etc/vmagent/config.toml.",
+        );
+    }
     if status.restart_pending {
         paper.title("Worth knowing");
         paper.wrapped(

@@ -12,10 +12,12 @@
 //! | 4096 bits | 41 ms for group 16, whose modulus is fixed (58 ms for an even one, not offered) |
 //! | 8192 bits (group 18) | 330 ms (410 ms), not offered |
 //!
-//! sntrup761x25519 is not offered: the SSH library has none.
+//! The SSH library has no sntrup761x25519, no umac-* and no hmac-*-96. Of those that it has, these
+//! are not offered: key exchanges with SHA-1, group 17 and 18, the CBC ciphers, and signatures of
+//! RSA with SHA-1. OpenSSH has turned each of them off by default, or the table above says why.
 
 use russh::client::GexParams;
-use russh::{cipher, kex};
+use russh::{cipher, kex, mac};
 
 /// The key exchanges, most preferred first. The last two are no key exchange: they announce
 /// EXT_INFO (RFC 8308) and strict key exchange.
@@ -45,6 +47,17 @@ pub(super) fn group_exchange() -> GexParams {
     GexParams::for_client_config(least, most, most).unwrap_or_default()
 }
 
+/// The MACs of the ciphers that need one, most preferred first. HMAC with SHA-1 is not broken as
+/// SHA-1 itself is, and OpenSSH has it by default.
+pub(super) const MACS: &[mac::Name] = &[
+    mac::HMAC_SHA512_ETM,
+    mac::HMAC_SHA256_ETM,
+    mac::HMAC_SHA512,
+    mac::HMAC_SHA256,
+    mac::HMAC_SHA1_ETM,
+    mac::HMAC_SHA1,
+];
+
 /// AES in hardware costs half the processor time of ChaCha20; in software it is slower.
 pub(super) fn ciphers() -> &'static [cipher::Name] {
     #[cfg(target_arch = "x86_64")]
@@ -60,6 +73,7 @@ pub(super) fn ciphers() -> &'static [cipher::Name] {
             cipher::AES_256_GCM,
             cipher::CHACHA20_POLY1305,
             cipher::AES_256_CTR,
+            cipher::AES_192_CTR,
             cipher::AES_128_CTR,
         ]
     } else {
@@ -68,6 +82,7 @@ pub(super) fn ciphers() -> &'static [cipher::Name] {
             cipher::AES_128_GCM,
             cipher::AES_256_GCM,
             cipher::AES_256_CTR,
+            cipher::AES_192_CTR,
             cipher::AES_128_CTR,
         ]
     }

@@ -18,7 +18,7 @@ use super::probe::{Desk, Reach, reach};
 use crate::admission::{Admission, Bounds};
 use crate::host;
 use crate::metadata::document::RemoteForward;
-use crate::origin::Origin;
+use crate::origin::{Origin, Origins};
 use crate::refusals::Refusals;
 use crate::relay::{backlog::Backlog, dial::Dialer, outbox::Outbox};
 use crate::sshd::Sshd;
@@ -39,7 +39,7 @@ const SUMMARY: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Service {
     Sshd,
-    Other(SocketAddr),
+    Other(SocketAddr, Origins),
 }
 
 /// The channels of one session.
@@ -108,9 +108,9 @@ impl Channels {
             return;
         };
         let origin = origin(&incoming.from);
-        let (address, expected) = match service {
-            Service::Sshd => (self.sshd, self.desk.expected()),
-            Service::Other(address) => (address, None),
+        let (address, dialer, expected) = match service {
+            Service::Sshd => (self.sshd, self.dialer.clone(), self.desk.expected()),
+            Service::Other(address, origins) => (address, self.dialer.with(origins), None),
         };
         let party = origin.party();
         let admitted = self.admission.admit(&party, Instant::now().into_std());
@@ -126,7 +126,7 @@ impl Channels {
         let proves = !(self.public && inside);
         let span = info_span!("tunnel", %origin);
         let task = Task {
-            dialer: self.dialer.clone(),
+            dialer,
             address,
             origin,
             slice: self.slice.clone(),

@@ -147,10 +147,9 @@ fn failure(proxy: &Proxy, error: &russh::Error, line: &Line) -> Handshake {
         }
     );
     if other_key {
-        let (proxy, detail) = (proxy.to_string(), error.to_string());
         Handshake::OtherKey(Fault::KexFailed {
-            proxy,
-            detail,
+            proxy: proxy.to_string(),
+            detail: reason(error),
             late: false,
         })
     } else {
@@ -160,14 +159,24 @@ fn failure(proxy: &Proxy, error: &russh::Error, line: &Line) -> Handshake {
 
 /// Why the key exchange failed, in words for a person who configures the proxy.
 fn reason(error: &russh::Error) -> String {
-    if let russh::Error::NoCommonAlgo {
-        kind: AlgorithmKind::Kex,
-        ours,
-        theirs,
-    } = error
-    {
-        let (ours, theirs) = (key_exchanges(ours), key_exchanges(theirs));
-        return format!("its KexAlgorithms are {theirs}; this agent has {ours}");
+    if let russh::Error::NoCommonAlgo { kind, ours, theirs } = error {
+        // The keywords of sshd_config(5).
+        let keyword = match kind {
+            AlgorithmKind::Kex => "KexAlgorithms",
+            AlgorithmKind::Key => "HostKeyAlgorithms",
+            AlgorithmKind::Cipher => "Ciphers",
+            AlgorithmKind::Mac => "MACs",
+            AlgorithmKind::Compression => "compression methods",
+        };
+        let ours_are = match kind {
+            AlgorithmKind::Key => "the pinned host_keys ask for",
+            AlgorithmKind::Kex
+            | AlgorithmKind::Cipher
+            | AlgorithmKind::Mac
+            | AlgorithmKind::Compression => "this agent has",
+        };
+        let (ours, theirs) = (algorithms(ours), algorithms(theirs));
+        return format!("its {keyword} are {theirs}; {ours_are} {ours}");
     }
     if matches!(error, russh::Error::KexInit) {
         let (least, most) = GROUP;
@@ -176,8 +185,8 @@ fn reason(error: &russh::Error) -> String {
     error.to_string()
 }
 
-/// The key exchanges in a list, without the announcements that are in it as well.
-fn key_exchanges(names: &[String]) -> String {
+/// The algorithms in a list, without the announcements that a list of key exchanges has as well.
+fn algorithms(names: &[String]) -> String {
     let announces = |name: &str| name.starts_with("ext-info-") || name.starts_with("kex-strict-");
     let names = names.iter().map(String::as_str);
     names
@@ -210,6 +219,7 @@ fn config(offer: &Offer) -> client::Config {
             host_key_certificates: Cow::Owned(offer.certificates.clone()),
             kex: Cow::Borrowed(algorithms::KEY_EXCHANGES),
             cipher: Cow::Borrowed(algorithms::ciphers()),
+            mac: Cow::Borrowed(algorithms::MACS),
             ..Preferred::DEFAULT
         },
         gex: algorithms::group_exchange(),

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use russh::client::{AuthResult, Handle};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::ssh_key::Signature;
+use russh::keys::ssh_key::private::KeypairData;
 use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg};
 use russh::{MethodKind, SendError, Signer};
 use tokio::time::{sleep, timeout};
@@ -116,14 +117,33 @@ fn refusal(
     }
 }
 
+/// Offers the key: one of RSA with SHA-512, and again with SHA-256 where the proxy refuses that
+/// (`PubkeyAcceptedAlgorithms`). A refusal tells more than `server-sig-algs` (RFC 8308), which a
+/// server need not send, nor limit to what it accepts of this account.
 async fn offer_key(
     handle: &mut Handle<Gate>,
     proxy: &Proxy,
     login: &Login,
 ) -> Result<AuthResult, LoginError> {
+    if !login.key.algorithm().is_rsa() {
+        return offer_key_with(handle, proxy, login, None).await;
+    }
+    let result = offer_key_with(handle, proxy, login, Some(HashAlg::Sha512)).await?;
+    let goes_on = matches!(&result, AuthResult::Failure { remaining_methods, partial_success: false }
+        if remaining_methods.contains(&MethodKind::PublicKey));
+    if goes_on {
+        return offer_key_with(handle, proxy, login, Some(HashAlg::Sha256)).await;
+    }
+    Ok(result)
+}
+
+async fn offer_key_with(
+    handle: &mut Handle<Gate>,
+    proxy: &Proxy,
+    login: &Login,
+    hash: Option<HashAlg>,
+) -> Result<AuthResult, LoginError> {
     let key = &login.key;
-    // Every sshd that still takes RSA keys knows SHA-512 with them (since OpenSSH 7.2).
-    let hash = key.algorithm().is_rsa().then_some(HashAlg::Sha512);
     match &login.certificate {
         None => {
             let key = PrivateKeyWithHashAlg::new(Arc::clone(key), hash);
@@ -172,11 +192,14 @@ impl Signer for Pen<'_> {
     async fn auth_sign(
         &mut self,
         _: &AgentIdentity,
-        _: Option<HashAlg>,
+        hash: Option<HashAlg>,
         mut to_sign: Vec<u8>,
     ) -> Result<Vec<u8>, LoginError> {
-        // With an RSA key this is a signature with SHA-512.
-        let signature: Signature = signature::Signer::try_sign(self.0, &to_sign)?;
+        let signature: Signature = if let KeypairData::Rsa(rsa) = self.0.key_data() {
+            signature::Signer::try_sign(&(rsa, hash), &to_sign)?
+        } else {
+            signature::Signer::try_sign(self.0, &to_sign)?
+        };
         let algorithm = signature.algorithm().to_string();
         let mut inner = Vec::new();
         append(&mut inner, algorithm.as_bytes());

@@ -137,3 +137,30 @@ pub fn make_key(path: &Path, kind: &str) -> Result<Key> {
         path: path.to_owned(),
     })
 }
+
+/// Makes a key pair of a kind with this size in bits, as `ssh-keygen -t` and `-b` know them.
+///
+/// # Errors
+///
+/// What ssh-keygen says.
+pub fn make_key_of(path: &Path, kind: &str, bits: &str) -> Result<Key> {
+    let mut command = Command::new("ssh-keygen");
+    command
+        .args([
+            "-q",
+            "-t",
+            kind,
+            "-b",
+            bits,
+            "-N",
+            "",
+            "-C",
+            "vmagent-test",
+            "-f",
+        ])
+        .arg(path);
+    process::run(&mut command)?;
+    Ok(Key {
+        path: path.to_owned(),
+    })
+}

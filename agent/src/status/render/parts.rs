@@ -221,7 +221,8 @@ fn sshd(sshd: &Sshd) -> Vec<String> {
         facts.extend(sshd.banner.clone());
         facts.extend(sshd.latency_ms.map(|ms| format!("{ms:.1} ms")));
         if sshd.origins_apart == Some(false) {
-            facts.push("sees all origins under one address".to_owned());
+            facts.push("sees all origins under one address, so that its limits and penalties act on all of them together"
+                    .to_owned());
         }
     }
     facts

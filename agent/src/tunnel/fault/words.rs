@@ -53,7 +53,7 @@ impl Explain for Fault {
                  MaxStartups, and OpenSSH 9.8 and later refuse penalised addresses this way."
             }
             Self::KexFailed { .. } => {
-                "Check the proxy's Ciphers, KexAlgorithms and HostKeyAlgorithms; its log names \
+                "Check the proxy's Ciphers, MACs, KexAlgorithms and HostKeyAlgorithms; its log names \
                  what was missing."
             }
             Self::HostKeyMismatch { .. } => {

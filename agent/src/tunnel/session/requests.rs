@@ -45,7 +45,8 @@ impl Session {
     pub(super) fn request_services(&mut self) {
         let all: Vec<_> = self.services.all().map(|(i, s)| (i, s.clone())).collect();
         for (index, service) in all {
-            self.channels.add(&service.at, Service::Other(service.to));
+            let to = Service::Other(service.to, service.origins);
+            self.channels.add(&service.at, to);
             self.request_service(index, service.at);
         }
     }
