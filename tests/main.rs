@@ -14,6 +14,8 @@ mod commands;
 mod evidence;
 mod failover;
 mod fairness;
+mod finds_sshd;
+mod finds_sshd_units;
 mod fleet;
 mod generalise;
 mod guest_coexist;

@@ -6,11 +6,11 @@ mod url;
 mod values;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::metadata::document::When;
 use crate::origin::Origins;
+use crate::sshd::Address;
 
 pub use source::SourceName;
 pub use url::HttpUrl;
@@ -26,8 +26,8 @@ pub struct Config {
     pub listen: Listen,
     /// `[bridge] allow_cids`.
     pub allow_cids: Vec<u32>,
-    /// `[bridge] sshd`.
-    pub sshd: SocketAddr,
+    /// `[bridge] sshd`; none leaves it to the agent to find sshd.
+    pub sshd: Option<Address>,
     /// `[bridge] host_keys`: the directory with that sshd's public host keys.
     pub host_keys: PathBuf,
     /// `[bridge] origins`: the source addresses that sshd sees.
@@ -108,7 +108,7 @@ impl Default for Config {
         Self {
             listen: Listen::Vsock(22),
             allow_cids: vec![2],
-            sshd: SocketAddr::from(([127, 0, 0, 1], 22)),
+            sshd: None,
             host_keys: PathBuf::from("/etc/ssh"),
             origins: Origins::Apart,
             max_connections: 1024,

@@ -71,7 +71,8 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
     let stop = CancellationToken::new();
     let signals = Signals::new()?;
-    let board = Board::new(&config.sshd.to_string());
+    let target = sshd::Target::new(config.sshd.clone());
+    let board = Board::new(&target.subscribe().borrow().to_string());
     let dialer = Dialer::new(config.origins);
     if config.origins == Origins::One {
         warn!("[bridge] origins is \"one\": sshd's limits and penalties act on all users together");
@@ -83,7 +84,7 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
         .position(|given| given.name == news::kmsg::NAME)
         .map(|index| inherited.remove(index).fd);
 
-    let (watcher, sshd) = sshd::watch(config.sshd, dialer.clone(), board.sshd());
+    let (watcher, sshd) = sshd::watch(target, dialer.clone(), board.sshd());
     tasks.spawn(watcher.run(stop.clone()));
     let keys = host_keys::run(config.host_keys.clone(), sshd.clone(), board.host_keys());
     tasks.spawn(until(stop.clone(), keys));
@@ -167,7 +168,6 @@ async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()>
         targets: targets.clone(),
         restores,
         rejected: reread.clone(),
-        sshd: config.sshd,
         watch: sshd,
         dialer,
         slice: board.tunnel(),

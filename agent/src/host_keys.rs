@@ -11,8 +11,11 @@ use russh::keys::ssh_key::PublicKey;
 use tracing::debug;
 
 use crate::metadata::Watch;
-use crate::sshd::Sshd;
+use crate::sshd::{self, Sshd};
 use crate::status::board::Slice;
+
+/// Where sshd keeps its keys by default.
+const DIRECTORY: &str = "/etc/ssh";
 
 /// The kinds that sshd makes by itself; they are waited for.
 const KINDS: [&str; 3] = ["ed25519", "ecdsa", "rsa"];
@@ -26,12 +29,20 @@ const LIMIT: u64 = 16 << 10;
 /// How many keys are shown at most.
 const MOST: usize = 8;
 
-/// Publishes the keys in `directory` for as long as it is polled.
+/// Publishes the keys in `directory`, or those that sshd_config(5) names where nothing else is
+/// configured, for as long as it is polled.
 pub async fn run(directory: PathBuf, mut sshd: Sshd, slice: Slice<Vec<String>>) {
-    let expected = KINDS.map(|kind| directory.join(format!("ssh_host_{kind}_key.pub")));
-    let mut watch = Watch::new(expected.to_vec());
+    let usual = KINDS.map(|kind| directory.join(format!("ssh_host_{kind}_key.pub")));
+    let named = || match directory == Path::new(DIRECTORY) {
+        true => sshd::host_keys(),
+        false => Vec::new(),
+    };
+    let mut watch = Watch::new(usual.into_iter().chain(named()).collect());
     loop {
-        let keys = read(&directory);
+        let mut keys = ordered(named().into_iter());
+        if keys.is_empty() {
+            keys = read(&directory);
+        }
         slice.update(|known| *known = keys);
         tokio::select! {
             () = watch.changed() => {}
@@ -43,19 +54,22 @@ pub async fn run(directory: PathBuf, mut sshd: Sshd, slice: Slice<Vec<String>>) 
 /// The keys in `ssh_host_*_key.pub`, as a kind and its base64 without a comment. What can't be
 /// read is left out.
 fn read(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    ordered(entries.map(|entry| entry.path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("ssh_host_") && name.ends_with("_key.pub")
+    }))
+}
+
+/// The keys in these files, the kind that ssh prefers first.
+fn ordered(files: impl Iterator<Item = PathBuf>) -> Vec<String> {
     let mut keys = Vec::new();
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if !(name.starts_with("ssh_host_") && name.ends_with("_key.pub")) {
-            continue;
-        }
-        match line(&entry.path()) {
+    for path in files {
+        match line(&path) {
             Ok(key) => keys.push(key),
-            Err(error) => debug!(path = ?entry.path(), %error, "is not a host key"),
+            Err(error) => debug!(?path, %error, "is not a host key"),
         }
     }
-    // The kind that ssh prefers comes first.
     keys.sort_by_key(|(rank, text)| (*rank, text.clone()));
     keys.dedup();
     keys.truncate(MOST);

@@ -7,7 +7,7 @@ use clap::Parser;
 use vmagent::cli::{CheckConfig, Cli, Command, Run};
 use vmagent::config::Config;
 use vmagent::metadata::{check, inputs};
-use vmagent::{daemon, host, logging, print, status};
+use vmagent::{daemon, host, logging, print, sshd, status};
 
 /// The configuration or a document is wrong (`EX_CONFIG`, sysexits.h).
 const EX_CONFIG: u8 = 78;
@@ -63,7 +63,10 @@ fn check_config(args: &CheckConfig) -> ExitCode {
     let mut good = String::new();
     let mut exit = ExitCode::SUCCESS;
     match Config::load(args.config.as_deref()) {
-        Ok(_) => good += "the configuration is good\n",
+        Ok(config) => {
+            good += "the configuration is good\n";
+            good += &format!("{}\n", sshd::expected(config.sshd.as_ref()));
+        }
         Err(error) => {
             exit = ExitCode::from(EX_CONFIG);
             print::complain(error);

@@ -9,14 +9,23 @@
 //! A check stays on its connection for as long as sshd would: a second one would make a slow sshd
 //! slower. In between, the kernel is asked each minute whether the socket still listens, which
 //! sshd does not notice; and a user's connection that gets past the banners counts as a check.
+//!
+//! Unless the configuration fixes its address, sshd is looked for before each check (`finder`): in
+//! the files of sshd and systemd, and among the sockets that the kernel lists.
 
+mod address;
 mod banner;
 mod fault;
+mod finder;
+mod leave;
 mod listening;
+mod openers;
+mod search;
+mod settings;
 mod timing;
+mod units;
 mod watcher;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +37,11 @@ use crate::relay::dial::Dialer;
 use crate::status::board::Slice;
 use crate::status::model;
 
+pub use address::Address;
 pub use banner::{Introduction, introduction};
 pub use fault::{CheckError, Reason};
+pub use search::{Target, expected};
+pub use settings::host_keys;
 use timing::{SILENT, Timing};
 pub use watcher::Watcher;
 
@@ -71,7 +83,7 @@ impl State {
 /// What the other parts hold of the watch over sshd.
 #[derive(Debug, Clone)]
 pub struct Sshd {
-    address: SocketAddr,
+    address: watch::Receiver<Address>,
     state: watch::Receiver<State>,
     signals: Arc<Signals>,
 }
@@ -86,6 +98,12 @@ struct Signals {
 }
 
 impl Sshd {
+    /// Where it listens, or is expected.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.address.borrow().clone()
+    }
+
     /// What the last checks came to.
     #[must_use]
     pub fn state(&self) -> State {
@@ -134,9 +152,10 @@ impl Sshd {
     /// # Errors
     /// Why there is none.
     pub async fn banner(&mut self) -> Result<String, String> {
+        let listens = || self.address.borrow().listener().is_some();
         let check = match *self.state.borrow_and_update() {
             State::Unknown => true,
-            State::Ready { listable, .. } => listable && !listening::look(self.address),
+            State::Ready { listable, .. } => listable && !listens(),
             State::Down(_) => false,
         };
         if check {
@@ -151,18 +170,18 @@ impl Sshd {
     }
 }
 
-/// The watch over the sshd at `address`, and what the others hold of it.
+/// The watch over the sshd that `target` names, and what the others hold of it.
 #[must_use]
-pub fn watch(address: SocketAddr, dialer: Dialer, slice: Slice<model::Sshd>) -> (Watcher, Sshd) {
+pub fn watch(target: Target, dialer: Dialer, slice: Slice<model::Sshd>) -> (Watcher, Sshd) {
     let (sender, receiver) = watch::channel(State::Unknown);
     let signals = Arc::new(Signals::default());
     let sshd = Sshd {
-        address,
+        address: target.subscribe(),
         state: receiver,
         signals: Arc::clone(&signals),
     };
     let watcher = Watcher {
-        address,
+        target,
         dialer,
         slice,
         state: sender,

@@ -270,7 +270,10 @@ fn prepare(dir: &Path, config: &[(&str, &str)]) -> Result<Command> {
 fn configuration(dir: &Path, changes: &[(&str, &str)]) -> String {
     let dir = dir.display();
     let defaults = [
-        ("bridge", format!("listen = \"unix:{dir}/bridge.sock\"")),
+        (
+            "bridge",
+            format!("listen = \"unix:{dir}/bridge.sock\"\nsshd = \"127.0.0.1:22\""),
+        ),
         (
             "metadata",
             format!("file = \"{dir}/tunnel.yaml\"\nsources = [\"file\"]"),

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
@@ -34,7 +33,6 @@ const LASTING: Duration = Duration::from_secs(1);
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Context {
-    pub(super) service: SocketAddr,
     pub(super) sshd: Sshd,
     pub(super) dialer: Dialer,
     pub(super) slice: Slice<Bridge>,
@@ -176,7 +174,7 @@ impl Context {
         let origin = arrival.origin;
         let seen_as = stream
             .local_addr()
-            .map_or_else(|_| String::new(), |address| address.ip().to_string());
+            .map_or_else(|_| "UNKNOWN".to_owned(), |address| address.ip().to_string());
         let sockets = stream
             .into_std()
             .and_then(|stream| pair(arrival.socket, stream.into()));

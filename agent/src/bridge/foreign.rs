@@ -64,7 +64,7 @@ pub(super) async fn prove(listen: &Listen) -> Proof {
             Proof::Failed(format!("it is no SSH server: it says \"{said}\""))
         }
         Err(Reason::Silent(_)) => Proof::Failed("it says nothing".to_owned()),
-        Err(Reason::NoBanner(_) | Reason::Down(_)) => {
+        Err(Reason::NoBanner(_) | Reason::Down(_) | Reason::Stranger(_)) => {
             Proof::Failed("it closes the connection before any SSH banner".to_owned())
         }
     }

@@ -112,7 +112,6 @@ impl Bridge {
     ) -> Self {
         let (store, left) = store::take_over(&mut inherited).unzip();
         let context = Context {
-            service: config.sshd,
             sshd: sshd.clone(),
             dialer,
             slice: slice.clone(),

@@ -46,14 +46,13 @@ impl Context {
                 () = sleep(turn) => {}
             }
         }
-        let service = self.service;
         let error = match self.dial(origin).await? {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
         sshd.suspect();
         let refused = |error| {
-            let words = format!("sshd does not answer on {service}: {error}");
+            let words = format!("sshd does not answer on {}: {error}", self.sshd.address());
             Unreached::Refused(RefusalReason::SshdDown, words)
         };
         // Held connections would keep the descriptors that others need to get through.
@@ -89,7 +88,8 @@ impl Context {
 
     /// Dials sshd once, until the agent stops.
     async fn dial(&self, origin: &Origin) -> Result<io::Result<TcpStream>, Unreached> {
-        let dialled = self.dialer.dial(self.service, origin);
+        let service = self.sshd.address();
+        let dialled = service.dial(&self.dialer, origin);
         let dialled = self.stop.run_until_cancelled(dialled).await;
         dialled.ok_or(Unreached::Stopping)
     }

@@ -26,7 +26,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let config = Config {
             listen: Listen::Unix(dir.path().join("bridge.sock")),
-            sshd: service,
+            sshd: Some(service.into()),
             ..Config::default()
         };
         Self {
@@ -47,7 +47,8 @@ impl World {
     /// Runs it, and comes back once its first attempt to listen has come out.
     async fn start(&mut self) -> tokio::task::JoinHandle<()> {
         let dialer = Dialer::default();
-        let (watcher, sshd) = sshd::watch(self.config.sshd, dialer.clone(), self.board.sshd());
+        let target = sshd::Target::new(self.config.sshd.clone());
+        let (watcher, sshd) = sshd::watch(target, dialer.clone(), self.board.sshd());
         tokio::spawn(watcher.run(self.stop.clone()));
         let inherited = std::mem::take(&mut self.inherited);
         let slice = self.board.bridge();

@@ -3,10 +3,11 @@
 use toml::{Table, Value};
 
 use super::values::{
-    absolute, account, cache, cid, guest_attributes, kind, list, listen, number, origins,
-    socket_addr, source, string, unknown, when,
+    absolute, account, cache, cid, guest_attributes, kind, list, listen, number, origins, source,
+    sshd, string, unknown, when,
 };
-use super::{Config, HttpUrl, SourceName};
+use super::{Config, HttpUrl, Listen, SourceName};
+use crate::sshd::Address;
 
 /// The most that `[bridge] max_connections` may be: with two descriptors for each, this is half of
 /// what the unit gives the agent.
@@ -23,7 +24,7 @@ const KEYS: [(&str, &str, Setter); 18] = [
         list(value, cid).map(|cids| config.allow_cids = cids)
     }),
     ("bridge", "sshd", |config, value| {
-        socket_addr(string(value)?).map(|sshd| config.sshd = sshd)
+        sshd(string(value)?).map(|address| config.sshd = address)
     }),
     ("bridge", "host_keys", |config, value| {
         absolute(string(value)?).map(|directory| config.host_keys = directory)
@@ -118,6 +119,14 @@ fn mistake(text: &str, error: &toml::de::Error) -> String {
 
 /// Checks what no key can tell by itself.
 fn agrees(config: &Config) -> Result<(), String> {
+    if let (Listen::Unix(own), Some(Address::Unix(sshd))) = (&config.listen, &config.sshd)
+        && own == sshd
+    {
+        return Err(format!(
+            "[bridge] sshd: found \"unix:{}\", on which the bridge itself listens",
+            sshd.display()
+        ));
+    }
     let (all, own) = (config.max_connections, config.max_connections_per_origin);
     if let Some(own) = own.filter(|own| *own > all) {
         return Err(format!(

@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use proptest::prelude::*;
 
 use super::keys::parse;
@@ -8,6 +10,21 @@ use crate::origin::Origins;
 fn nothing_is_a_whole_configuration() {
     assert_eq!(parse("").unwrap(), Config::default());
     assert_eq!(parse("[bridge]\n[status]\n").unwrap(), Config::default());
+}
+
+#[test]
+fn sshd_is_searched_for_or_fixed() {
+    for (text, expected) in [
+        ("auto", None),
+        (
+            "[::1]:22",
+            Some(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 22)).into()),
+        ),
+        ("unix:/run/s", Some(Address::Unix("/run/s".into()))),
+    ] {
+        let config = parse(&format!("[bridge]\nsshd = \"{text}\"\n"));
+        assert_eq!(config.unwrap().sshd, expected, "{text}");
+    }
 }
 
 #[test]
@@ -42,7 +59,7 @@ fn every_key_is_read() {
     let expected = Config {
         listen: Listen::Unix("/run/bridge.sock".into()),
         allow_cids: vec![1, 2],
-        sshd: "127.0.0.1:2222".parse().unwrap(),
+        sshd: Some(SocketAddr::from(([127, 0, 0, 1], 2222)).into()),
         host_keys: "/run/keys".into(),
         max_connections: 5000,
         max_connections_per_origin: Some(4000),
@@ -146,8 +163,12 @@ fn an_error_names_place_finding_and_what_is_accepted() {
         ),
         (
             "[bridge]\nsshd = \"127.0.0.1:0\"",
-            "[bridge] sshd: found \"127.0.0.1:0\", expected an address with a port: \
-             \"127.0.0.1:22\"",
+            "[bridge] sshd: found \"127.0.0.1:0\", expected \"auto\", an address with a port: \
+             \"127.0.0.1:22\", or \"unix:/path\"",
+        ),
+        (
+            "[bridge]\nlisten = \"unix:/run/a\"\nsshd = \"unix:/run/a\"",
+            "[bridge] sshd: found \"unix:/run/a\", on which the bridge itself listens",
         ),
         (
             "[status]\nsocket = \"status.sock\"",

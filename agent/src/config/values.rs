@@ -10,6 +10,7 @@ use super::{Cache, GuestAttributes, Listen, SourceName, shown};
 use crate::identity::is_account;
 use crate::metadata::document::When;
 use crate::origin::Origins;
+use crate::sshd::Address;
 
 pub(super) fn listen(text: &str) -> Result<Listen, String> {
     if text == "off" {
@@ -51,11 +52,19 @@ where
         .ok_or_else(|| format!("found {}, expected 1 to {most}", kind(value)))
 }
 
-pub(super) fn socket_addr(text: &str) -> Result<SocketAddr, String> {
+/// Where sshd listens; none leaves it to the agent to find it.
+pub(super) fn sshd(text: &str) -> Result<Option<Address>, String> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    if let Some(path) = text.strip_prefix("unix:") {
+        return absolute(path).map(|path| Some(Address::Unix(path)));
+    }
     match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() != 0 => Ok(address),
+        Ok(address) if address.port() != 0 => Ok(Some(address.into())),
         _ => Err(format!(
-            "found \"{}\", expected an address with a port: \"127.0.0.1:22\"",
+            "found \"{}\", expected \"auto\", an address with a port: \"127.0.0.1:22\", or \
+             \"unix:/path\"",
             shown(text)
         )),
     }

@@ -2,16 +2,18 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::address::Address;
 use crate::explain::Explain;
 
 /// Why a check did not find an sshd.
 #[derive(Debug)]
 pub struct CheckError {
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     pub(super) reason: Reason,
+    /// The places where sshd was looked for, if it is searched for.
+    pub(super) looked_at: Option<String>,
 }
 
 /// What came in place of a banner.
@@ -19,6 +21,8 @@ pub struct CheckError {
 pub enum Reason {
     /// Nobody listens, or the address can't be reached.
     Down(io::Error),
+    /// This user listens there, and is not root.
+    Stranger(u32),
     /// Connected, and not a word for this time.
     Silent(Duration),
     /// Connected, and closed again after these words, if any.
@@ -35,7 +39,7 @@ const SILENT: &str = "sshd may be slow, stopped or starved, or wait for a name s
 impl CheckError {
     /// Whether the connection was not established, so that the dial has reached no program.
     pub(super) fn is_absence(&self) -> bool {
-        matches!(&self.reason, Reason::Down(_))
+        matches!(&self.reason, Reason::Down(_) | Reason::Stranger(_))
     }
 
     /// Whether sshd has closed the connection without a word. `MaxStartups` and
@@ -52,6 +56,15 @@ impl CheckError {
                 || said.starts_with("Exceeded MaxStartups"))
     }
 
+    /// Whether the server said something that sshd never says.
+    pub(super) fn is_of_another_server(&self) -> bool {
+        match &self.reason {
+            Reason::NotSsh(_) => true,
+            Reason::NoBanner(said) => !said.is_empty() && !self.is_refusal(),
+            Reason::Down(_) | Reason::Stranger(_) | Reason::Silent(_) => false,
+        }
+    }
+
     /// Whether the kernel has no room for the connection: the queue of the listening socket is
     /// full, since sshd does not accept.
     fn is_queue_full(&self) -> bool {
@@ -61,7 +74,7 @@ impl CheckError {
 
 impl fmt::Display for CheckError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.address;
+        let address = &self.address;
         match &self.reason {
             Reason::Down(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 write!(f, "nobody listens on {address}: connection refused")
@@ -70,6 +83,9 @@ impl fmt::Display for CheckError {
                 write!(f, "{address} does not accept the connection: it times out")
             }
             Reason::Down(error) => write!(f, "can't connect to {address}: {error}"),
+            Reason::Stranger(uid) => {
+                write!(f, "the user {uid}, and not root, listens on {address}")
+            }
             Reason::Silent(time) => write!(
                 f,
                 "{address} has taken the connection and said nothing for {} s; still waiting",
@@ -85,6 +101,12 @@ impl fmt::Display for CheckError {
             Reason::NotSsh(said) => {
                 write!(f, "{address} is no SSH server: it begins with \"{said}\"")
             }
+        }?;
+        match (&self.looked_at, &self.reason) {
+            (Some(places), Reason::Down(_) | Reason::Stranger(_) | Reason::NotSsh(_)) => {
+                write!(f, "; sshd was looked for on {places}")
+            }
+            (Some(_) | None, _) => Ok(()),
         }
     }
 }
@@ -93,7 +115,9 @@ impl std::error::Error for CheckError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.reason {
             Reason::Down(error) => Some(error),
-            Reason::Silent(_) | Reason::NoBanner(_) | Reason::NotSsh(_) => None,
+            Reason::Stranger(_) | Reason::Silent(_) | Reason::NoBanner(_) | Reason::NotSsh(_) => {
+                None
+            }
         }
     }
 }
@@ -102,7 +126,7 @@ impl Explain for CheckError {
     fn code(&self) -> &'static str {
         match &self.reason {
             Reason::Down(_) if self.is_queue_full() => "sshd-silent",
-            Reason::Down(_) => "sshd-down",
+            Reason::Down(_) | Reason::Stranger(_) => "sshd-down",
             Reason::Silent(_) => "sshd-silent",
             Reason::NoBanner(_) => "sshd-no-banner",
             Reason::NotSsh(_) => "not-ssh",
@@ -115,6 +139,10 @@ impl Explain for CheckError {
             Reason::Down(_) => {
                 "Start it: systemctl start ssh (or sshd); see systemctl status ssh. If it listens \
                  elsewhere, set [bridge] sshd in /etc/vmagent/config.toml."
+            }
+            Reason::Stranger(_) => {
+                "A program of another user has sshd's port: ss -ltnp shows it. Stop it, and start \
+                 sshd. Set [bridge] sshd in /etc/vmagent/config.toml if that is your sshd."
             }
             Reason::Silent(_) => SILENT,
             Reason::NoBanner(_) => {

@@ -1,13 +1,15 @@
-//! Asks the kernel for the socket that listens on an address (sock_diag(7)), as ss(8) does.
+//! Asks the kernel for the sockets that listen (sock_diag(7)), as ss(8) does.
 //!
 //! Unlike a connection, this starts no process of sshd, wakes no socket unit, and leaves no line in
-//! a log. The request names one address, so its cost does not grow with the number of sockets.
+//! a log. The request for one address costs the same however many sockets there are; the list of
+//! all goes through the listening ones only.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 
-use nix::libc::{AF_INET, AF_INET6, IPPROTO_TCP, NLM_F_REQUEST};
+use nix::errno::Errno;
+use nix::libc::{AF_INET, AF_INET6, IPPROTO_TCP, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
@@ -16,42 +18,108 @@ use nix::sys::socket::{
 const BY_FAMILY: u16 = 20;
 /// `TCP_LISTEN` (net/tcp_states.h).
 const LISTENING: u8 = 10;
+/// `INET_DIAG_CGROUP_ID` (linux/inet_diag.h), an attribute of Linux 5.9 and later.
+const CGROUP: u16 = 21;
 /// `sizeof(struct nlmsghdr)`.
 const HEADER: usize = 16;
 /// `sizeof(struct inet_diag_req_v2)` (linux/inet_diag.h).
 const REQUEST: usize = 56;
-/// An answer has 72 bytes and a few attributes.
-const BUFFER: usize = 4096;
+/// `sizeof(struct inet_diag_msg)`.
+const ANSWER: usize = 72;
+/// What the kernel puts into one answer at most (netlink(7)).
+const BUFFER: usize = 32 * 1024;
 
-/// Whether the kernel has a socket that listens on `address`.
-///
-/// False also where the kernel can't say: on another machine, or without `inet_diag`.
-pub(super) fn look(address: SocketAddr) -> bool {
-    ask(address).is_ok_and(|answer| is_listener(&answer))
+/// A listening socket, and the user who opened it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// The user, in this process's user namespace.
+    pub(super) uid: u32,
+    /// The inode of the socket: another socket on the same address has another one.
+    pub(super) inode: u32,
 }
 
-fn ask(address: SocketAddr) -> io::Result<Vec<u8>> {
+/// One of the sockets that listen for TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Listener {
+    /// What it is bound to.
+    pub(super) address: SocketAddr,
+    /// The socket and its user.
+    pub(super) owner: Owner,
+    /// The cgroup of the process that opened it, as the inode of its directory in cgroup2.
+    pub(super) cgroup: Option<u64>,
+}
+
+/// The socket that would take a connection to `address`.
+///
+/// None also where the kernel can't say: on another machine, or without `inet_diag`.
+pub(super) fn look(address: SocketAddr) -> Option<Owner> {
+    let mut found = None;
+    // Without `NLM_F_DUMP` the kernel looks up one socket, a listener on a wildcard included.
+    ask(&request(address, NLM_F_REQUEST, u32::MAX), |answer| {
+        found = listener(answer).map(|listener| listener.owner);
+        true
+    })
+    .ok()?;
+    found
+}
+
+/// All sockets that listen for TCP.
+///
+/// # Errors
+/// Where the kernel can't say.
+pub(super) fn all() -> io::Result<Vec<Listener>> {
+    let mut all = Vec::new();
+    for any in [
+        IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        Ipv6Addr::UNSPECIFIED.into(),
+    ] {
+        let question = request(
+            SocketAddr::new(any, 0),
+            NLM_F_REQUEST | NLM_F_DUMP,
+            1 << LISTENING,
+        );
+        ask(&question, |answer| {
+            all.extend(listener(answer));
+            false
+        })?;
+    }
+    Ok(all)
+}
+
+/// Sends a request, and hands over each message that is an answer until `enough` says so.
+fn ask(question: &[u8], mut enough: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let protocol = SockProtocol::NetlinkSockDiag;
     let kernel = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
     let (fd, to) = (kernel.as_raw_fd(), NetlinkAddr::new(0, 0));
-    sendto(fd, &request(address), &to, MsgFlags::empty())?;
+    sendto(fd, question, &to, MsgFlags::empty())?;
     let mut buffer = vec![0; BUFFER];
-    // The kernel answers before sendto(2) returns.
-    let length = recv(fd, &mut buffer, MsgFlags::empty())?;
-    buffer.truncate(length);
-    Ok(buffer)
+    loop {
+        // The kernel answers before sendto(2) returns, and in the course of each read.
+        let length = recv(fd, &mut buffer, MsgFlags::empty())?;
+        let mut messages = &buffer[..length];
+        while let Some(length) = number::<4>(messages, 0).map(u32::from_ne_bytes) {
+            let message = messages.get(..length as usize).ok_or(Errno::EBADMSG)?;
+            match number::<2>(message, 4).map(u16::from_ne_bytes) {
+                Some(BY_FAMILY) if enough(message) => return Ok(()),
+                Some(BY_FAMILY) => {}
+                Some(kind) if i32::from(kind) == NLMSG_DONE => return Ok(()),
+                Some(_) | None => return Err(Errno::ENOENT.into()),
+            }
+            let next = (length as usize).next_multiple_of(4);
+            messages = messages.get(next..).unwrap_or_default();
+        }
+    }
 }
 
-/// `struct nlmsghdr`, then `struct inet_diag_req_v2`. Without `NLM_F_DUMP` the kernel looks up the
-/// one socket that would take a connection to `address`, a listener on a wildcard included.
-fn request(address: SocketAddr) -> Vec<u8> {
+/// `struct nlmsghdr`, then `struct inet_diag_req_v2`, for these states of sockets, as bits.
+fn request(address: SocketAddr, flags: i32, states: u32) -> Vec<u8> {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "small constants of the kernel's that libc gives another type"
     )]
     let (flags, v4, v6, tcp) = (
-        NLM_F_REQUEST as u16,
+        flags as u16,
         AF_INET as u8,
         AF_INET6 as u8,
         IPPROTO_TCP as u8,
@@ -63,7 +131,7 @@ fn request(address: SocketAddr) -> Vec<u8> {
     message[6..8].copy_from_slice(&flags.to_ne_bytes());
     let body = &mut message[HEADER..];
     body[1] = tcp;
-    body[4..8].fill(0xff); // all states
+    body[4..8].copy_from_slice(&states.to_ne_bytes());
     body[8..10].copy_from_slice(&address.port().to_be_bytes());
     match address.ip() {
         IpAddr::V4(ip) => {
@@ -79,62 +147,43 @@ fn request(address: SocketAddr) -> Vec<u8> {
     message
 }
 
-/// Whether an answer is a `struct inet_diag_msg` of a listener. An error is an answer as well.
-fn is_listener(answer: &[u8]) -> bool {
-    let kind = answer.get(4..6) == Some(&BY_FAMILY.to_ne_bytes());
-    kind && answer.get(HEADER + 1) == Some(&LISTENING)
+/// Reads a `struct inet_diag_msg` with its attributes, if it is of a listener. An error is a
+/// message as well.
+fn listener(message: &[u8]) -> Option<Listener> {
+    let kind = number(message, 4).map(u16::from_ne_bytes);
+    let body = message.get(HEADER..)?;
+    if kind != Some(BY_FAMILY) || body.get(1) != Some(&LISTENING) {
+        return None;
+    }
+    let ip = match i32::from(*body.first()?) {
+        AF_INET => IpAddr::from(number::<4>(body, 8)?),
+        AF_INET6 => IpAddr::from(number::<16>(body, 8)?),
+        _ => return None,
+    };
+    Some(Listener {
+        address: SocketAddr::new(ip, u16::from_be_bytes(number(body, 4)?)),
+        owner: Owner {
+            uid: u32::from_ne_bytes(number(body, 64)?),
+            inode: u32::from_ne_bytes(number(body, 68)?),
+        },
+        cgroup: attribute(body.get(ANSWER..)?, CGROUP).map(u64::from_ne_bytes),
+    })
+}
+
+/// The value of an attribute (`struct nlattr`, netlink(7)) of eight bytes.
+fn attribute(mut attributes: &[u8], wanted: u16) -> Option<[u8; 8]> {
+    loop {
+        let length = usize::from(u16::from_ne_bytes(number(attributes, 0)?));
+        if u16::from_ne_bytes(number(attributes, 2)?) == wanted {
+            return number(attributes.get(..length)?, 4);
+        }
+        attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
+    }
+}
+
+fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at + N)?.try_into().ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{TcpListener, TcpStream};
-
-    use super::*;
-
-    #[test]
-    fn a_listener_is_seen_on_each_address_that_it_serves_and_no_longer() {
-        for (bind, dial, seen) in [
-            ("127.0.0.1:0", "127.0.0.1", true),
-            ("127.0.0.9:0", "127.0.0.9", true),
-            ("127.0.0.9:0", "127.0.0.1", false),
-            ("0.0.0.0:0", "127.0.0.1", true),
-            ("[::1]:0", "::1", true),
-            ("[::1]:0", "127.0.0.1", false),
-            ("[::]:0", "127.0.0.1", true),
-            ("127.0.0.1:0", "192.0.2.1", false),
-        ] {
-            let listener = TcpListener::bind(bind).unwrap();
-            let port = listener.local_addr().unwrap().port();
-            let address = SocketAddr::new(dial.parse().unwrap(), port);
-            assert_eq!(look(address), seen, "{bind} from {dial}");
-            drop(listener);
-            assert!(!look(address), "{bind}");
-        }
-    }
-
-    /// sshd's sessions outlive its listener, on the same address and port.
-    #[test]
-    fn a_connection_is_no_listener() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let near = TcpStream::connect(address).unwrap();
-        let far = listener.accept().unwrap();
-        assert!(look(address));
-        drop(listener);
-        assert!(!look(address));
-        drop((near, far));
-    }
-
-    #[test]
-    fn an_error_and_a_short_answer_are_no_listener() {
-        let mut answer = vec![0; HEADER + 72];
-        answer[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
-        answer[HEADER + 1] = LISTENING;
-        assert!(is_listener(&answer));
-        for length in 0..=HEADER + 1 {
-            assert!(!is_listener(&answer[..length]), "{length}");
-        }
-        answer[4..6].copy_from_slice(&2_u16.to_ne_bytes()); // NLMSG_ERROR
-        assert!(!is_listener(&answer));
-    }
-}
+mod tests;

@@ -1,11 +1,13 @@
+use std::net::SocketAddr;
+
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::leave::takes_silence;
 use super::timing::PATIENCE;
-use super::watcher::takes_silence;
 use super::*;
 use crate::status::board::Board;
 use crate::status::model::SshdState;
@@ -29,7 +31,7 @@ async fn server(answers: &'static [&'static str]) -> SocketAddr {
 
 fn watched(address: SocketAddr) -> (Board, Sshd) {
     let board = Board::new(&address.to_string());
-    let (mut watcher, sshd) = watch(address, Dialer::default(), board.sshd());
+    let (mut watcher, sshd) = watch(address.into(), Dialer::default(), board.sshd());
     watcher.timing.doubtful = Duration::from_millis(10);
     watcher.timing.suspicion = (Duration::from_millis(10), Duration::from_millis(20));
     tokio::spawn(watcher.run(CancellationToken::new()));
@@ -113,15 +115,17 @@ async fn a_server_that_waits_is_silent_or_of_another_kind() {
 #[test]
 fn a_refusal_in_words_and_a_silent_close_are_told_apart() {
     let error = |said: &str| CheckError {
-        address: SocketAddr::from(([127, 0, 0, 1], 22)),
+        address: SocketAddr::from(([127, 0, 0, 1], 22)).into(),
         reason: Reason::NoBanner(said.to_owned()),
+        looked_at: None,
     };
-    for (said, refusal, close) in [
-        ("", false, true),
-        ("Not allowed at this time", true, false),
-        ("Exceeded MaxStartups", true, false),
-        ("220 mail.example.org", false, false),
+    for (said, refusal, close, other) in [
+        ("", false, true, false),
+        ("Not allowed at this time", true, false, false),
+        ("Exceeded MaxStartups", true, false, false),
+        ("220 mail.example.org", false, false, true),
     ] {
+        assert_eq!(error(said).is_of_another_server(), other, "{said}");
         assert_eq!(error(said).is_refusal(), refusal, "{said}");
         assert_eq!(error(said).is_close(), close, "{said}");
     }
@@ -230,7 +234,7 @@ async fn a_user_who_gets_through_ends_a_suspicion() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let board = Board::new("");
     let address = listener.local_addr().unwrap();
-    let (mut watcher, mut sshd) = watch(address, Dialer::default(), board.sshd());
+    let (mut watcher, mut sshd) = watch(address.into(), Dialer::default(), board.sshd());
     watcher.timing.suspicion.0 = Duration::from_millis(200);
     tokio::spawn(watcher.run(CancellationToken::new()));
     answer(&listener, "SSH-2.0-x\r\n").await;

@@ -1,19 +1,19 @@
 //! When sshd is checked, and what becomes of a check.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::fault::{CheckError, Reason};
+use super::leave::take_leave;
+use super::search::{Met, Target};
 use super::timing::{Absence, DOUBT, PATIENCE, SILENT, Timing};
-use super::{Signals, State, listening, read_banner};
+use super::{Signals, State, read_banner};
 use crate::origin::Origin;
 use crate::relay::dial::Dialer;
 use crate::status::board::Slice;
@@ -22,7 +22,7 @@ use crate::status::model::{self, SshdState};
 /// Looks at sshd now and then, and publishes what it sees.
 #[derive(Debug)]
 pub struct Watcher {
-    pub(super) address: SocketAddr,
+    pub(super) target: Target,
     pub(super) dialer: Dialer,
     pub(super) slice: Slice<model::Sshd>,
     pub(super) state: watch::Sender<State>,
@@ -57,8 +57,18 @@ impl Watcher {
         let mut absence = Absence::new(timing);
         loop {
             let was_ready = self.state.borrow().is_ready();
-            let woken = match self.check().await {
+            let checked = match self.locate().await {
+                Ok(Some(met)) => {
+                    self.listable = true;
+                    self.ready(met);
+                    Ok(())
+                }
+                Ok(None) => self.check().await,
+                Err(error) => Err(error),
+            };
+            let woken = match checked {
                 Ok(()) => Woken::Proof,
+                Err(error) if self.is_elsewhere(&error) => continue,
                 // Only a running sshd says why it turns a client away.
                 Err(error) if was_ready && error.is_refusal() => Woken::Proof,
                 Err(error) if was_ready && error.is_close() && !doubted => {
@@ -67,14 +77,14 @@ impl Watcher {
                     self.pause(timing.doubtful).await
                 }
                 Err(error) if error.is_absence() => {
-                    self.down(&error);
+                    self.down(error);
                     match self.pause_or_suspicion(absence.pause()).await {
                         Woken::Suspicion => self.pause(timing.absent.0).await,
                         woken @ (Woken::Due | Woken::Proof) => woken,
                     }
                 }
                 Err(error) => {
-                    self.down(&error);
+                    self.down(error);
                     let pause = wrong;
                     wrong = (wrong * 2).min(timing.wrong.1);
                     absence = Absence::new(timing);
@@ -100,14 +110,19 @@ impl Watcher {
     /// One check, which takes as long as sshd takes.
     async fn check(&mut self) -> Result<(), CheckError> {
         let began = Instant::now();
-        let address = self.address;
-        let listed = listening::look(address);
-        let mut stream = connect(address, &self.dialer).await?;
+        let address = self.target.place.address.clone();
+        let error = |reason| CheckError {
+            address: address.clone(),
+            reason,
+            looked_at: None,
+        };
+        let listed = address.listener().is_some();
+        let dialled = address.dial(&self.dialer, &Origin::Check).await;
+        let mut stream = dialled.map_err(|refused| error(Reason::Down(refused)))?;
         // Something listens, so the kernel either lists it or can't. sshd may stop between the
         // connection and the second look.
-        self.listable = listed || listening::look(address);
+        self.listable = listed || address.listener().is_some();
         let apart = self.dialer.is_own(&stream, &Origin::Check);
-        let error = |reason| CheckError { address, reason };
         let mut proven = false;
         let read = {
             let mut reading = pin!(read_banner(&mut stream, PATIENCE));
@@ -119,7 +134,7 @@ impl Watcher {
                         proven |= self.take_proof();
                     }
                     () = sleep_until(began + silent), if !proven => {
-                        self.down(&error(Reason::Silent(silent)));
+                        self.down(error(Reason::Silent(silent)));
                         silent *= 2;
                     }
                 }
@@ -128,7 +143,11 @@ impl Watcher {
         match read {
             Ok(banner) => {
                 take_leave(&stream, &banner);
-                self.ready(banner, began.elapsed(), apart);
+                self.ready(Met {
+                    banner,
+                    latency: began.elapsed(),
+                    apart,
+                });
                 Ok(())
             }
             Err(_) if proven => Ok(()),
@@ -169,7 +188,7 @@ impl Watcher {
         loop {
             let now = Instant::now();
             let gone = if self.listable {
-                !listening::look(self.address)
+                !self.is_listening()
             } else {
                 now >= blind
             };
@@ -184,12 +203,24 @@ impl Watcher {
                     due = None;
                     blind = Instant::now() + self.timing.blind;
                 }
+                Woken::Due if self.has_moved() => return,
                 Woken::Due => {}
             }
         }
     }
 
-    fn ready(&self, banner: String, latency: Duration, apart: bool) {
+    /// Whether the kernel lists the socket of sshd.
+    fn is_listening(&self) -> bool {
+        self.target.place.address.listener().is_some()
+    }
+
+    fn ready(&self, met: Met) {
+        let Met {
+            banner,
+            latency,
+            apart,
+        } = met;
+        self.show_place();
         self.slice.update(|sshd| {
             sshd.origins_apart = Some(apart);
             sshd.banner = Some(banner);
@@ -204,7 +235,7 @@ impl Watcher {
     /// The report comes seconds after the event. Where the kernel lists the socket of sshd, and no
     /// longer does, sshd has stopped in between.
     fn take_proof(&mut self) -> bool {
-        let listed = listening::look(self.address);
+        let listed = self.is_listening();
         if self.listable && !listed {
             debug!("sshd has stopped since a connection got past its banner");
             return false;
@@ -223,7 +254,7 @@ impl Watcher {
         };
         self.state.send_if_modified(|before| {
             if !before.is_ready() {
-                info!(address = %self.address, banner, "sshd answers");
+                info!(address = %self.target.place.address, banner, "sshd answers");
             }
             let changed = *before != state;
             *before = state;
@@ -235,8 +266,10 @@ impl Watcher {
         });
     }
 
-    fn down(&self, error: &CheckError) {
-        let fault = model::Fault::after(self.slice.get().fault.as_ref(), error);
+    fn down(&self, mut error: CheckError) {
+        self.show_place();
+        error.looked_at = self.looked_at();
+        let fault = model::Fault::after(self.slice.get().fault.as_ref(), &error);
         if fault.count == 1 {
             warn!(code = fault.code, "{}", fault.message);
         }
@@ -247,32 +280,4 @@ impl Watcher {
         });
         self.state.send_replace(State::Down(fault));
     }
-}
-
-async fn connect(address: SocketAddr, dialer: &Dialer) -> Result<TcpStream, CheckError> {
-    let reason = |error| CheckError {
-        address,
-        reason: Reason::Down(error),
-    };
-    dialer.dial(address, &Origin::Check).await.map_err(reason)
-}
-
-/// Leaves with the fewest lines in the log of sshd, by default (`LogLevel INFO`) one.
-///
-/// Before OpenSSH 10, a client that says nothing is an error, and one that sends its version is a
-/// line at INFO. OpenSSH 10 has that line for both, but fail2ban's aggressive mode counts it for
-/// the latter. An `SSH_MSG_DISCONNECT` would be two lines, of which fail2ban counts one.
-fn take_leave(stream: &TcpStream, banner: &str) {
-    if !takes_silence(banner) {
-        let farewell = concat!("SSH-2.0-vmagent_", env!("CARGO_PKG_VERSION"), "\r\n");
-        // The send buffer of a new connection has room for it.
-        let _ = stream.try_write(farewell.as_bytes());
-    }
-}
-
-/// Whether a client that leaves without a word is no error to the server with this banner.
-pub(super) fn takes_silence(banner: &str) -> bool {
-    let version = banner.strip_prefix("SSH-2.0-OpenSSH_");
-    let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
-    major.is_some_and(|major| major >= 10)
 }

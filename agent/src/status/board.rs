@@ -231,6 +231,7 @@ fn blank(sshd: &str) -> Status {
             address: sshd.to_owned(),
             banner: None,
             latency_ms: None,
+            found_by: None,
             origins_apart: None,
             use_dns: None,
             fault: None,

@@ -5,6 +5,7 @@
 mod nat;
 mod refusals;
 mod report;
+mod sshd;
 mod tunnel;
 mod ways;
 
@@ -19,6 +20,7 @@ pub use nat::{
 };
 pub use refusals::{RefusalCount, RefusalReason};
 pub use report::{Report, ReportState, ReportTarget};
+pub use sshd::{FoundBy, SshdState};
 pub use tunnel::{Certificate, Forward, ForwardState, ProxyRecord, Tunnel, TunnelState};
 pub use ways::{Login, LoginSource, WayIn};
 
@@ -270,6 +272,9 @@ pub struct Sshd {
     pub state: SshdState,
     /// Where it is expected.
     pub address: String,
+    /// What names that address; null until it has been looked for.
+    #[serde(default)]
+    pub found_by: Option<FoundBy>,
     /// What it said of itself.
     pub banner: Option<String>,
     /// Milliseconds from the dial to the banner.
@@ -283,14 +288,4 @@ pub struct Sshd {
     pub use_dns: Option<bool>,
     /// Why it is not ready.
     pub fault: Option<Fault>,
-}
-
-/// The states of sshd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SshdState {
-    /// Its banner has been read.
-    Ready,
-    /// It does not answer; retried.
-    Waiting,
 }

@@ -50,7 +50,6 @@ pub(super) struct Channels {
     refusals: Refusals,
     summed_up: Instant,
     dialer: Dialer,
-    sshd: SocketAddr,
     watch: Sshd,
     desk: Desk,
     slice: Slice<Tunnel>,
@@ -67,7 +66,6 @@ impl Channels {
         let Plan {
             spec,
             dialer,
-            sshd,
             watch,
             slice,
             ..
@@ -81,7 +79,6 @@ impl Channels {
             refusals: Refusals::default(),
             summed_up: Instant::now(),
             dialer,
-            sshd,
             watch,
             desk,
             slice,
@@ -109,8 +106,12 @@ impl Channels {
         };
         let origin = origin(&incoming.from);
         let (address, dialer, expected) = match service {
-            Service::Sshd => (self.sshd, self.dialer.clone(), self.desk.expected()),
-            Service::Other(address, origins) => (address, self.dialer.with(origins), None),
+            Service::Sshd => (
+                self.watch.address(),
+                self.dialer.clone(),
+                self.desk.expected(),
+            ),
+            Service::Other(address, origins) => (address.into(), self.dialer.with(origins), None),
         };
         let party = origin.party();
         let admitted = self.admission.admit(&party, Instant::now().into_std());

@@ -1,6 +1,5 @@
 //! Waits for one event, feeds the machine, shows its state, and does as it orders.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -46,9 +45,7 @@ pub struct Driver {
     pub restores: watch::Receiver<u64>,
     /// Told when a proxy rejects our login: the metadata may have a newer key.
     pub rejected: mpsc::Sender<metadata::Nudge>,
-    /// Where sshd is expected.
-    pub sshd: SocketAddr,
-    /// The watch over it.
+    /// The watch over sshd.
     pub watch: Sshd,
     /// Reaches sshd.
     pub dialer: Dialer,
@@ -250,7 +247,6 @@ impl Driver {
         Some(Plan {
             spec: Arc::clone(spec?),
             proxy: spec?.proxies.get(index)?.clone(),
-            sshd: self.sshd,
             watch: self.watch.clone(),
             dialer: self.dialer.clone(),
             timing: self.timing.clone(),

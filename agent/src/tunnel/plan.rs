@@ -1,6 +1,5 @@
 //! What a session is to do, what it is asked while it lives, and what it tells.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc};
@@ -22,8 +21,7 @@ use crate::status::model;
 pub(super) struct Plan {
     pub(super) spec: Arc<TunnelSpec>,
     pub(super) proxy: Proxy,
-    pub(super) sshd: SocketAddr,
-    /// The watch over it.
+    /// The watch over sshd.
     pub(super) watch: Sshd,
     pub(super) dialer: Dialer,
     pub(super) timing: Timing,

@@ -31,6 +31,7 @@ use super::machine::Probe;
 use super::tcp;
 use super::timing::Timing;
 use crate::lookup::lookup;
+use crate::sshd::Address;
 use exchange::{Exchange, Nonce, Step, Verdict};
 use judge::{Doubt, Met, judge, unconnected};
 
@@ -55,7 +56,7 @@ pub(super) struct Probing {
     /// only where nobody uses it.
     pub(super) padded: bool,
     /// Where sshd is expected in this guest.
-    pub(super) sshd: SocketAddr,
+    pub(super) sshd: Address,
     pub(super) timing: Timing,
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::age;
 use super::text::{Paper, span};
 use crate::status::model::{
-    Bridge, BridgeState, Certificate, Forward, ForwardState, Metadata, MetadataState, Nat,
+    Bridge, BridgeState, Certificate, Forward, ForwardState, FoundBy, Metadata, MetadataState, Nat,
     NatVerdict, OriginCount, ProxyRecord, RefusalCount, RefusalReason, Sshd, SshdState, Status,
     Tunnel, TunnelDecision, TunnelState,
 };
@@ -216,7 +216,11 @@ fn sshd(sshd: &Sshd) -> Vec<String> {
         SshdState::Waiting if sshd.fault.is_some() => "does not answer",
         SshdState::Waiting => "not tried yet",
     };
-    let mut facts = vec![word.to_owned(), sshd.address.clone()];
+    let address = match sshd.found_by {
+        None | Some(FoundBy::Port22) => sshd.address.clone(),
+        Some(found_by) => format!("{} ({found_by})", sshd.address),
+    };
+    let mut facts = vec![word.to_owned(), address];
     if sshd.state == SshdState::Ready {
         facts.extend(sshd.banner.clone());
         facts.extend(sshd.latency_ms.map(|ms| format!("{ms:.1} ms")));

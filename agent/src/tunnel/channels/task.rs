@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +21,7 @@ use crate::admission::Place;
 use crate::origin::{Origin, Party};
 use crate::relay::channel::{self, Moved, Progress};
 use crate::relay::{backlog::Backlog, dial::Dialer, outbox::Outbox};
-use crate::sshd::{Sshd, UNANSWERED};
+use crate::sshd::{Address, Sshd, UNANSWERED};
 use crate::status::board::Slice;
 use crate::status::model::{OriginCount, RefusalReason, Tunnel};
 
@@ -43,7 +42,7 @@ pub(super) struct Refused {
 /// One channel's way to its service.
 pub(super) struct Task {
     pub(super) dialer: Dialer,
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     pub(super) origin: Origin,
     pub(super) slice: Slice<Tunnel>,
     pub(super) backlog: Backlog,
@@ -79,7 +78,7 @@ impl Task {
                     return Err(refused);
                 }
             };
-            match self.dialer.dial(self.address, &self.origin).await {
+            match self.address.dial(&self.dialer, &self.origin).await {
                 Ok(service) => {
                     self.answered(port);
                     reply.accept().await;
@@ -117,7 +116,7 @@ impl Task {
                 return Err(refused);
             }
         };
-        let mut service = match self.dialer.dial(self.address, &self.origin).await {
+        let mut service = match self.address.dial(&self.dialer, &self.origin).await {
             Ok(service) => service,
             Err(error) => {
                 self.unanswered(&error, port);
@@ -144,7 +143,7 @@ impl Task {
         match &self.watch {
             Some(sshd) => sshd.suspect(),
             None => self.slice.update(|tunnel| {
-                let to = self.address;
+                let to = &self.address;
                 Unanswered { to, port, error }.count(&mut tunnel.forwards);
             }),
         }
@@ -153,7 +152,7 @@ impl Task {
     fn answered(&self, port: u32) {
         if self.watch.is_none() {
             self.slice
-                .update(|tunnel| answered(&mut tunnel.forwards, self.address, port));
+                .update(|tunnel| answered(&mut tunnel.forwards, &self.address, port));
         }
     }
 
@@ -168,7 +167,7 @@ impl Task {
     ) {
         let seen_as = service
             .local_addr()
-            .map_or_else(|_| "this guest".to_owned(), |local| local.ip().to_string());
+            .map_or_else(|_| "UNKNOWN".to_owned(), |local| local.ip().to_string());
         let _open = Open::new(&self.slice, &self.origin, &seen_as);
         info!(seen_as, to = %self.address, "opened");
         let since = Instant::now();

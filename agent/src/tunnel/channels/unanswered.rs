@@ -1,18 +1,18 @@
 //! A service behind a forward that does not take a connection.
 
 use std::io;
-use std::net::SocketAddr;
 
 use thiserror::Error;
 
 use crate::explain::Explain;
+use crate::sshd::Address;
 use crate::status::model::{Fault, Forward};
 
 /// Why a connection through a forward did not reach its service.
 #[derive(Debug, Error)]
 #[error("{to}, the service behind port {port} of the proxy, did not take a connection: {error}")]
 pub(super) struct Unanswered<'a> {
-    pub(super) to: SocketAddr,
+    pub(super) to: &'a Address,
     pub(super) port: u32,
     pub(super) error: &'a io::Error,
 }
@@ -46,17 +46,17 @@ impl Unanswered<'_> {
 }
 
 /// The service took a connection.
-pub(super) fn answered(forwards: &mut [Forward], to: SocketAddr, port: u32) {
+pub(super) fn answered(forwards: &mut [Forward], to: &Address, port: u32) {
     for forward in through(forwards, to, port) {
         forward.refusal = None;
     }
 }
 
-fn through(
-    forwards: &mut [Forward],
-    to: SocketAddr,
+fn through<'a>(
+    forwards: &'a mut [Forward],
+    to: &Address,
     port: u32,
-) -> impl Iterator<Item = &mut Forward> {
+) -> impl Iterator<Item = &'a mut Forward> + use<'a> {
     let to = to.to_string();
     let mine = move |forward: &&mut Forward| forward.to == to && u32::from(forward.port) == port;
     forwards.iter_mut().filter(mine)

@@ -44,7 +44,7 @@ impl Session {
             bind: self.plan.spec.forward.bind.clone(),
             port,
             padded: self.channels.is_idle(),
-            sshd: self.plan.sshd,
+            sshd: self.plan.watch.address(),
             timing: self.plan.timing.clone(),
         };
         let padded = probing.padded;

@@ -1,0 +1,208 @@
+//! What sshd_config(5) says of the addresses and the host keys of sshd, as far as it can be read.
+//!
+//! `sshd -G` would print it, but needs OpenSSH 9.3, and a process for each look. What is read here
+//! only says where to look: an address counts when the kernel has a socket that listens there.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// How deep files may include each other (`servconf.c`, `SERVCONF_MAX_DEPTH`).
+const DEPTH: usize = 16;
+
+/// How many files are read at most.
+const FILES: usize = 256;
+
+/// The directory that relative names in `Include` start from.
+const DIRECTORY: &str = "/etc/ssh";
+
+/// The settings outside of any `Match`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Settings {
+    ports: Vec<u16>,
+    listen: Vec<(IpAddr, Option<u16>)>,
+    /// The files of the private host keys, as they are named there.
+    pub(super) host_keys: Vec<PathBuf>,
+    files: usize,
+}
+
+impl Settings {
+    /// Reads the configuration of sshd below `root`. A file that this process may not read is
+    /// passed over.
+    pub(super) fn read(root: &Path) -> Self {
+        let mut settings = Self::default();
+        settings.file(root, &Path::new(DIRECTORY).join("sshd_config"), 0);
+        settings
+    }
+
+    /// Where sshd listens by these settings, as it is reached from this guest; empty where they
+    /// name neither an address nor a port. IPv4 comes before IPv6, and loopback before others.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        if self.ports.is_empty() && self.listen.is_empty() {
+            return Vec::new();
+        }
+        let ports = match &self.ports[..] {
+            [] => &[22],
+            ports => ports,
+        };
+        let both = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let listen = match &self.listen[..] {
+            [] => both.map(|ip| (ip, None)).to_vec(),
+            listen => listen.to_vec(),
+        };
+        let mut addresses = Vec::new();
+        for (ip, port) in listen {
+            let ports = port.as_ref().map_or(ports, std::slice::from_ref);
+            let at = |port: &u16| local(SocketAddr::new(ip, *port));
+            addresses.extend(ports.iter().map(at));
+        }
+        prefer(&mut addresses);
+        addresses
+    }
+
+    fn file(&mut self, root: &Path, path: &Path, depth: usize) {
+        self.files += 1;
+        if depth > DEPTH || self.files > FILES {
+            return;
+        }
+        let Ok(text) = fs::read(inside(root, path)) else {
+            return;
+        };
+        for line in String::from_utf8_lossy(&text).lines() {
+            let words = words(line);
+            let Some((keyword, values)) = words.split_first() else {
+                continue;
+            };
+            match keyword.to_ascii_lowercase().as_str() {
+                // It ends with the file.
+                "match" => return,
+                "include" => {
+                    for pattern in values {
+                        for path in matching(root, &Path::new(DIRECTORY).join(pattern)) {
+                            self.file(root, &path, depth + 1);
+                        }
+                    }
+                }
+                "port" => {
+                    let port = values.first().and_then(|port| port.parse::<u16>().ok());
+                    self.ports.extend(port);
+                }
+                "listenaddress" => {
+                    self.listen
+                        .extend(values.first().and_then(|text| address(text)));
+                }
+                "hostkey" => self.host_keys.extend(values.first().map(PathBuf::from)),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The files with the public halves of the host keys that sshd_config(5) names; empty where it
+/// leaves them to sshd's defaults.
+#[must_use]
+pub fn host_keys() -> Vec<PathBuf> {
+    let private = Settings::read(Path::new("/")).host_keys.into_iter();
+    let public = |path: PathBuf| PathBuf::from(format!("{}.pub", path.display()));
+    private.map(public).collect()
+}
+
+/// The keyword and the values of a line: apart by blanks, or a `=` behind the keyword, and in
+/// quotes where they have blanks themselves.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = line.trim();
+    while !rest.is_empty() && !rest.starts_with('#') {
+        let (word, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => {
+                let blank = |c: char| c.is_whitespace() || (c == '=' && words.is_empty());
+                rest.split_at(rest.find(blank).unwrap_or(rest.len()))
+            }
+        };
+        rest = after.trim_start();
+        if words.is_empty() {
+            rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
+        }
+        words.push(word.to_owned());
+    }
+    words
+}
+
+/// `host`, `host:port` or `[host]:port`, where the host is an IP address: no name is looked up.
+fn address(text: &str) -> Option<(IpAddr, Option<u16>)> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let ip = bare.parse().ok().map(|ip| (ip, None));
+    ip.or_else(|| {
+        let address: SocketAddr = text.parse().ok()?;
+        Some((address.ip(), Some(address.port())))
+    })
+}
+
+/// The address by which a socket that is bound to `bound` is reached from this guest.
+pub(super) fn local(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, bound.port())
+}
+
+/// Sorts addresses by what they are good for: each origin has an address of its own on IPv4.
+pub(super) fn prefer(addresses: &mut Vec<SocketAddr>) {
+    addresses.sort_by_key(|address| (address.is_ipv6(), !address.ip().is_loopback()));
+    let mut seen = Vec::new();
+    addresses.retain(|address| {
+        let new = !seen.contains(address);
+        seen.push(*address);
+        new
+    });
+}
+
+/// The files that a pattern (glob(7)) names, in the order of their names: `*` and `?` in the last
+/// component, as people write it.
+fn matching(root: &Path, pattern: &Path) -> Vec<PathBuf> {
+    let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name()) else {
+        return Vec::new();
+    };
+    let name = name.to_string_lossy();
+    if !name.contains(['*', '?']) {
+        return vec![pattern.to_owned()];
+    }
+    let entries = fs::read_dir(inside(root, directory));
+    let mut paths: Vec<_> = entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| {
+            let entry = entry.file_name();
+            let entry = entry.to_string_lossy();
+            // A leading dot has to be written (glob(7)).
+            fits(name.as_bytes(), entry.as_bytes())
+                && entry.starts_with('.') == name.starts_with('.')
+        })
+        .map(|entry| directory.join(entry.file_name()))
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), None) => fits(rest, name),
+        (Some((b'*', rest)), Some((_, after))) => fits(rest, name) || fits(pattern, after),
+        (Some((b'?', rest)), Some((_, after))) => fits(rest, after),
+        (Some((wanted, rest)), Some((found, after))) => wanted == found && fits(rest, after),
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
+/// An absolute path below `root`.
+pub(super) fn inside(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+#[cfg(test)]
+mod tests;
