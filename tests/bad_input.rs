@@ -26,46 +26,6 @@ fn fault(status: &Value) -> (String, String) {
 }
 
 #[test]
-fn a_wrong_configuration_ends_it_before_anything_is_bound() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("config.toml");
-    let socket = dir.path().join("bridge.sock");
-    for (line, key, accepted) in [
-        ("lisen = \"off\"", "lisen", "did you mean \"listen\"?"),
-        (
-            "allow_cids = [\"host\"]",
-            "allow_cids",
-            "found \"host\", expected a context ID",
-        ),
-        ("sshd = 22", "sshd", "found 22, expected a string"),
-        ("sshd = ", "2:8", ""),
-    ] {
-        let listen = format!("[bridge]\nlisten = \"unix:{}\"\n", socket.display());
-        let text = if key == "2:8" {
-            format!("[bridge]\n{line}")
-        } else {
-            listen + line
-        };
-        std::fs::write(&file, text).unwrap();
-        for arguments in [&["run"][..], &["check-config"]] {
-            let mut command = Command::new(binary());
-            let output = command
-                .args(arguments)
-                .arg("--config")
-                .arg(&file)
-                .output()
-                .unwrap();
-            let said = stderr(&output);
-            assert_eq!(output.status.code(), Some(78), "{said}");
-            assert!(said.contains(&file.display().to_string()), "{said}");
-            assert!(said.contains(accepted), "{said}");
-            assert!(key == "2:8" || said.contains(key), "{said}");
-            assert!(!socket.exists());
-        }
-    }
-}
-
-#[test]
 fn a_wrong_document_is_named_and_the_last_good_one_stays() {
     let scene = Scene::new().unwrap();
     let agent = scene.up().unwrap();

@@ -37,12 +37,12 @@ fn it_lies_in_memory_from_one_agent_to_the_next_and_goes_with_the_service() {
             "vmagent:600"
         );
         assert_eq!(machine.check("stat -f -c %T /run/vmagent"), "tmpfs");
-        // On the disk there is room for one, and nothing in it.
+        // On the disk there is room for one, and the last good configuration only.
         assert_eq!(
             machine.check("stat -c %U:%a /var/lib/vmagent"),
             "vmagent:700"
         );
-        assert_eq!(machine.check("ls -A /var/lib/vmagent"), "");
+        assert_eq!(machine.check("ls -A /var/lib/vmagent"), "config.toml");
 
         // Fault: its source can't be read any more.
         machine.check(&format!("rm {source} && mkdir {source}"));

@@ -1,7 +1,6 @@
 //! The units, under a real systemd of either generation.
 
-use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use harness::caller::{self, Caller};
 use harness::limits::SOON;
@@ -13,7 +12,7 @@ use harness::wait;
 const RESTARTED: Duration = Duration::from_secs(3);
 
 /// The exposure that `systemd-analyze security` may find at most, times ten.
-const EXPOSURE: u32 = 15;
+const EXPOSURE: u32 = 17;
 
 /// A machine that is not booted, with the package in its image.
 pub(crate) fn plan(debian: Debian) -> Plan {
@@ -27,8 +26,8 @@ pub(crate) fn plan(debian: Debian) -> Plan {
 fn systemd_understands_them_and_finds_little_exposed() {
     for debian in Debian::ALL {
         let machine = plan(debian).boot();
-        let units = "vmagent.socket vmagent.service vmagent-inputs.socket vmagent-inputs@x.service \
-                     vmagent-file@x.socket vmagent-file@x.service";
+        let units = "vmagent.socket vmagent.service vmagent-port.service vmagent-inputs.socket \
+                     vmagent-inputs@x.service vmagent-file@x.socket vmagent-file@x.service";
         let said = machine.check(&format!("systemd-analyze verify {units} 2>&1"));
         // Newer than systemd 252, which passes over it: vmagent does without there.
         let newer =
@@ -108,24 +107,8 @@ fn it_needs_no_vsock_device() {
     assert_eq!(machine.property("vmagent.service", "SubState"), "running");
 }
 
-/// What systemd 256 and later generate in a VM, with another address.
-const GENERATOR: &str = r#"#!/bin/sh
-mkdir "$1/sockets.target.wants"
-ln -s ../sshd-vsock.socket "$1/sockets.target.wants/"
-printf '[Socket]\nListenStream=@bridge\nAccept=yes\n' >"$1/sshd-vsock.socket"
-printf '[Service]\nExecStart=-/bin/echo systemd\nStandardInput=socket\n' >"$1/sshd-vsock@.service"
-"#;
-
-fn with_generator(debian: Debian) -> Plan {
-    plan(debian).file(
-        "/etc/systemd/system-generators/sshd-vsock",
-        0o755,
-        GENERATOR,
-    )
-}
-
 /// Waits until this one answers on the port.
-fn answers(machine: &Machine, who: &str) {
+pub(crate) fn answers(machine: &Machine, who: &str) {
     let answer = || {
         caller::greeting(machine)
             .ok()
@@ -138,38 +121,7 @@ fn answers(machine: &Machine, who: &str) {
 }
 
 #[test]
-fn enabled_it_takes_the_port_over_and_disabled_it_gives_it_back() {
-    const UNITS: &str = "vmagent.socket vmagent.service";
-    for debian in Debian::ALL {
-        // From boot on.
-        let machine = with_generator(debian).boot();
-        answers(&machine, "SSH-2.0-");
-        machine.check(&format!("systemctl disable --quiet --now {UNITS}"));
-        answers(&machine, "systemd");
-        machine.check(&format!("systemctl enable --quiet --now {UNITS}"));
-        answers(&machine, "SSH-2.0-");
-        for harmless in [
-            "systemctl restart vmagent.socket",
-            "systemctl start sshd-vsock.socket",
-            "systemctl restart sshd-vsock.socket",
-            "systemctl start sockets.target",
-            "systemctl isolate multi-user.target",
-        ] {
-            machine.check(harmless);
-            answers(&machine, "SSH-2.0-");
-        }
-        machine.check("dpkg --remove vmagent");
-        answers(&machine, "systemd");
-
-        let machine = with_generator(debian)
-            .script(&format!("systemctl disable {UNITS}"))
-            .boot();
-        answers(&machine, "systemd");
-    }
-}
-
-#[test]
-fn neither_a_crash_nor_a_bad_configuration_is_the_end() {
+fn a_crash_is_not_the_end() {
     for debian in Debian::ALL {
         let machine = plan(debian).boot();
         let restarts = || {
@@ -197,31 +149,6 @@ fn neither_a_crash_nor_a_bad_configuration_is_the_end() {
         }
         let calls = caller.stop();
         assert!(calls.refused == 0 && calls.cut <= 3, "{calls:?}");
-
-        // Connections that wait must not drive a process round that can't start; and when a
-        // person mends the file, nothing else is needed.
-        let config = machine.path("/etc/vmagent/config.toml");
-        let good = std::fs::read_to_string(&config).unwrap();
-        let bad = good.clone() + "\nnonsense = 1\n";
-        std::fs::File::create(&config)
-            .unwrap()
-            .write_all(bad.as_bytes())
-            .unwrap();
-        let broken = Instant::now();
-        machine.run("systemctl restart vmagent.service");
-        let waiting = Caller::start(&machine);
-        let three = || (restarts() >= 3).then_some(());
-        wait::until("three attempts", SOON, three).unwrap();
-        assert!(
-            broken.elapsed() > Duration::from_secs(1),
-            "it is driven round"
-        );
-        assert!(machine.journal().contains("status=78"));
-        assert_eq!(machine.property("vmagent.socket", "ActiveState"), "active");
-        std::fs::write(&config, good).unwrap();
-        answers(&machine, "SSH-2.0-");
-        let calls = waiting.stop();
-        assert!(calls.refused == 0 && calls.cut == 0, "{calls:?}");
     }
 }
 

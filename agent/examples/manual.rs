@@ -30,7 +30,7 @@ Of \fBstatus\fR: no agent is running.
 Of \fBstatus\fR: this user may not ask it.
 .TP
 \fB78\fR
-The configuration or the document is wrong; the message names the file, the key and what is
+Of \fBcheck\-config\fR: the configuration or the document is wrong; the message names the file, the key and what is
 accepted there.
 .SH FILES
 .TP
@@ -61,7 +61,7 @@ A listening vsock or Unix stream socket to take over, see \fBsd_listen_fds\fR(3)
 Where and how often to tell the service manager that all is well, see \fBsd_notify\fR(3).
 .TP
 \fBRUNTIME_DIRECTORY\fR, \fBSTATE_DIRECTORY\fR
-Where the last good document may be kept, see \fBsystemd.exec\fR(5).
+Where the last good configuration and document may be kept, see \fBsystemd.exec\fR(5).
 .TP
 \fBCREDENTIALS_DIRECTORY\fR
 Where a tunnel document may lie as \fBvmagent.tunnel\fR, see \fBsystemd.exec\fR(5).

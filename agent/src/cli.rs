@@ -35,7 +35,10 @@ pub enum Command {
     ///
     /// SIGHUP reads the metadata anew; SIGTERM and SIGINT stop it.
     ///
-    /// Exit status: 0 told to stop; 2 wrong usage; 78 wrong configuration.
+    /// A broken configuration does not end it: the last good one stays in force, and vmagent status
+    /// says what is wrong.
+    ///
+    /// Exit status: 0 told to stop; 2 wrong usage.
     Run(Run),
     /// Say whether this VM can be reached, how, and if not, why
     ///

@@ -1,6 +1,12 @@
 //! `/etc/vmagent/config.toml`: every key is optional, an unknown one is an error.
+//!
+//! `vmagent check-config` is strict ([`Config::load`]). The agent itself runs in any case
+//! ([`Settled::read`]): with the last good configuration where the file is broken.
 
+mod kept;
 mod keys;
+mod salvage;
+mod settle;
 mod source;
 mod url;
 mod values;
@@ -12,6 +18,7 @@ use crate::metadata::document::When;
 use crate::origin::Origins;
 use crate::sshd::Address;
 
+pub use settle::{Broken, Settled};
 pub use source::SourceName;
 pub use url::HttpUrl;
 pub(crate) use url::shown;
@@ -155,7 +162,7 @@ impl Config {
             file: file.to_owned(),
             problem,
         };
-        match std::fs::read_to_string(file) {
+        match kept::read_bounded(file) {
             Ok(text) => keys::parse(&text).map_err(error),
             Err(e) if path.is_none() && e.kind() == std::io::ErrorKind::NotFound => {
                 Ok(Self::default())

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::bridge::{Bridge, Limits};
-use crate::config::Config;
+use crate::config::Settled;
 use crate::host::{self, Inherited};
 use crate::host_keys;
 use crate::identity;
@@ -56,23 +56,25 @@ const NUDGES: usize = 4;
 ///
 /// # Errors
 /// Only if there is no runtime or no signal handling to be had from the kernel: nothing works then.
-pub fn run(config: &Config, inherited: Vec<Inherited>) -> io::Result<()> {
+pub fn run(settled: &Settled, inherited: Vec<Inherited>) -> io::Result<()> {
     // A local one: what many threads would need is then not in the binary.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())?;
-    let result = runtime.block_on(serve(config, inherited));
+    let result = runtime.block_on(serve(settled, inherited));
     // Dropped, it would wait for its blocking threads.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: &Config, mut inherited: Vec<Inherited>) -> io::Result<()> {
+async fn serve(settled: &Settled, mut inherited: Vec<Inherited>) -> io::Result<()> {
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
     let stop = CancellationToken::new();
     let signals = Signals::new()?;
+    let config = &settled.config;
     let target = sshd::Target::new(config.sshd.clone());
     let board = Board::new(&target.subscribe().borrow().to_string());
+    board.config().update(|slice| *slice = settled.show());
     let dialer = Dialer::new(config.origins);
     if config.origins == Origins::One {
         warn!("[bridge] origins is \"one\": sshd's limits and penalties act on all users together");

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use vmagent::cli::{CheckConfig, Cli, Command, Run};
-use vmagent::config::Config;
+use vmagent::config::{Config, Settled};
+use vmagent::explain::Explain;
 use vmagent::metadata::{check, inputs};
 use vmagent::{daemon, host, logging, print, sshd, status};
 
@@ -29,13 +30,10 @@ fn run(args: &Run) -> ExitCode {
     // First of all: nothing else may have opened a descriptor yet.
     let inherited = host::inherited();
     logging::init(args.log_level);
-    let config = match Config::load(args.config.as_deref()) {
-        Ok(config) => config,
-        Err(error) => {
-            tracing::error!("{error}");
-            return ExitCode::from(EX_CONFIG);
-        }
-    };
+    let settled = Settled::read(args.config.as_deref());
+    if let Some(broken) = &settled.broken {
+        tracing::warn!(code = broken.code(), "{broken}. {}", broken.advice());
+    }
     if let Err(error) = host::keep_secrets() {
         tracing::warn!(%error, "can't switch core dumps off");
     }
@@ -45,7 +43,7 @@ fn run(args: &Run) -> ExitCode {
         tracing::warn!(%error, "can't take over the sockets of the service manager");
         Vec::new()
     });
-    report(daemon::run(&config, inherited))
+    report(daemon::run(&settled, inherited))
 }
 
 /// Prints the help or the version on the standard output, and wrong usage on the standard error.

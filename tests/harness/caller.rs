@@ -32,6 +32,11 @@ pub fn on_unix_socket(plan: Plan) -> Plan {
             unit,
         )
         .file(
+            "/etc/systemd/system/vmagent-port.service.d/bench.conf",
+            0o644,
+            unit,
+        )
+        .file(
             "/etc/systemd/system/vmagent.socket.d/bench.conf",
             0o644,
             &socket,

@@ -1,5 +1,7 @@
 //! Every key of the configuration, and how all of them are read.
 
+use std::fmt;
+
 use toml::{Table, Value};
 
 use super::values::{
@@ -73,72 +75,119 @@ const KEYS: [(&str, &str, Setter); 18] = [
     }),
 ];
 
-/// Reads the whole configuration.
+/// Something that is wrong in a configuration.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    section: String,
+    text: String,
+}
+
+impl Problem {
+    /// Whether it is in the section of this name.
+    pub(super) fn is_in(&self, name: &str) -> bool {
+        self.section == name
+    }
+
+    /// Whether it may be meant for the section of this name.
+    pub(super) fn may_be_in(&self, name: &str) -> bool {
+        let known = KEYS.iter().any(|(section, ..)| *section == self.section);
+        self.is_in(name) || !known
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Reads the whole configuration; one problem is one too many.
 pub(super) fn parse(text: &str) -> Result<Config, String> {
-    let table: Table = text.parse().map_err(|error| mistake(text, &error))?;
+    let table: Table = text.parse().map_err(|e| syntax(text, &e))?;
+    let (config, problems) = read(&table);
+    match problems.first() {
+        Some(problem) => Err(problem.to_string()),
+        None => Ok(config),
+    }
+}
+
+/// Where `text` is no TOML, and why. The line itself is not repeated: it may have a token in it.
+pub(super) fn syntax(text: &str, error: &toml::de::Error) -> String {
+    let start = error.span().map_or(text.len(), |span| span.start);
+    let before = text.get(..start).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("line {line}, column {column}: {}", error.message().trim())
+}
+
+/// Takes every value that is valid, and says what is wrong with the rest, by section and key.
+pub(super) fn read(table: &Table) -> (Config, Vec<Problem>) {
     let mut config = Config::default();
-    for (section, value) in &table {
+    let mut problems = Vec::new();
+    for (section, value) in table {
+        let mut wrong = |text| {
+            problems.push(Problem {
+                section: section.clone(),
+                text,
+            });
+        };
         let keys: Vec<_> = KEYS.iter().filter(|(name, ..)| name == section).collect();
         if keys.is_empty() {
             let mut sections = KEYS.map(|(name, ..)| name).to_vec();
             sections.dedup();
-            return Err(unknown(&format!("[{section}]"), section, &sections));
+            wrong(unknown(&format!("[{section}]"), section, &sections));
+            continue;
         }
         let Value::Table(entries) = value else {
-            return Err(format!(
+            wrong(format!(
                 "{section}: found {}, expected a section [{section}]",
                 kind(value)
             ));
+            continue;
         };
         for (key, value) in entries {
             let place = format!("[{section}] {key}");
             let Some((.., set)) = keys.iter().find(|(_, name, _)| name == key) else {
                 let names: Vec<_> = keys.iter().map(|(_, name, _)| *name).collect();
-                return Err(unknown(&place, key, &names));
+                wrong(unknown(&place, key, &names));
+                continue;
             };
-            set(&mut config, value).map_err(|problem| format!("{place}: {problem}"))?;
+            if let Err(problem) = set(&mut config, value) {
+                wrong(format!("{place}: {problem}"));
+            }
         }
     }
-    agrees(&config)?;
-    Ok(config)
+    problems.extend(disagreement(&config));
+    (config, problems)
 }
 
-/// What is no TOML, with its place. The library's own words repeat the line, which may have a token
-/// in it.
-fn mistake(text: &str, error: &toml::de::Error) -> String {
-    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
-        return format!("it is no TOML: {}", error.message());
-    };
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    format!(
-        "it is no TOML at line {line} column {column}: {}",
-        error.message()
-    )
-}
-
-/// Checks what no key can tell by itself.
-fn agrees(config: &Config) -> Result<(), String> {
+/// What no key can tell by itself.
+fn disagreement(config: &Config) -> Option<Problem> {
     if let (Listen::Unix(own), Some(Address::Unix(sshd))) = (&config.listen, &config.sshd)
         && own == sshd
     {
-        return Err(format!(
-            "[bridge] sshd: found \"unix:{}\", on which the bridge itself listens",
-            sshd.display()
-        ));
+        return Some(Problem {
+            section: "bridge".to_owned(),
+            text: format!(
+                "[bridge] sshd: found \"unix:{}\", on which the bridge itself listens",
+                sshd.display()
+            ),
+        });
     }
     let (all, own) = (config.max_connections, config.max_connections_per_origin);
     if let Some(own) = own.filter(|own| *own > all) {
-        return Err(format!(
-            "[bridge] max_connections_per_origin: found {own}, expected no more than \
-             max_connections, {all}"
-        ));
+        return Some(Problem {
+            section: "bridge".to_owned(),
+            text: format!(
+                "[bridge] max_connections_per_origin: found {own}, expected no more than \
+                 max_connections, {all}"
+            ),
+        });
     }
     let sources = config.sources.as_deref().unwrap_or_default();
-    if sources.contains(&SourceName::Url) && config.document_url.is_none() {
-        return Err(
-            "[metadata] sources: found \"url\", expected document_url beside it".to_owned(),
-        );
-    }
-    Ok(())
+    let alone = sources.contains(&SourceName::Url) && config.document_url.is_none();
+    alone.then(|| Problem {
+        section: "metadata".to_owned(),
+        text: "[metadata] sources: found \"url\", expected document_url beside it".to_owned(),
+    })
 }

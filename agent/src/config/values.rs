@@ -179,11 +179,15 @@ pub(super) fn kind(value: &Value) -> String {
 }
 
 pub(super) fn unknown(place: &str, found: &str, known: &[&str]) -> String {
-    let near = |name: &&&str| strsim::levenshtein(found, name) <= name.len().div_ceil(2);
     let nearest = known
         .iter()
         .min_by_key(|name| strsim::levenshtein(found, name))
-        .filter(near);
+        .filter(|name| is_near(found, name));
     let hint = nearest.map_or_else(String::new, |name| format!("; did you mean \"{name}\"?"));
     format!("{place} is unknown{hint} (accepted: {})", known.join(", "))
+}
+
+/// Whether `found` may be a slip of the pen for `name`.
+pub(super) fn is_near(found: &str, name: &str) -> bool {
+    strsim::levenshtein(found, name) <= name.len().div_ceil(2)
 }

@@ -29,6 +29,7 @@ use super::reading::{LIMIT, Secret};
 use super::sources::Identity;
 use super::tree::Tree;
 use crate::config::{Cache, SourceName};
+use crate::explain::Explain;
 use crate::status::model::Timestamp;
 
 /// The name of the file.
@@ -67,9 +68,31 @@ enum Trouble {
     Unfit(&'static str),
 }
 
+/// The document can't be kept: the next agent needs the metadata to come up.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the document can't be kept in {}: {why}", directory.display())]
+pub(super) struct Unkept {
+    directory: PathBuf,
+    why: String,
+}
+
+impl Explain for Unkept {
+    fn code(&self) -> &'static str {
+        "document-not-kept"
+    }
+
+    fn advice(&self) -> String {
+        "make that directory one that the user vmagent can write to, or set [metadata] cache to \
+         \"runtime\" or \"off\""
+            .to_owned()
+    }
+}
+
 /// Keeps one document, or none.
 #[derive(Debug)]
 pub struct Keeper {
+    /// Why the document in force is not in the file.
+    unkept: Option<Unkept>,
     directory: Option<PathBuf>,
     machine_id: Option<String>,
     /// What stands in the file.
@@ -114,7 +137,13 @@ impl Keeper {
             directory,
             machine_id: id.map(|id| id.trim().to_owned()),
             written: None,
+            unkept: None,
         }
+    }
+
+    /// Why the document in force is not kept, if that was tried and has failed.
+    pub(super) fn unkept(&self) -> Option<&Unkept> {
+        self.unkept.as_ref()
     }
 
     /// What was left for this machine, as far as its name is known by now.
@@ -155,10 +184,17 @@ impl Keeper {
             machine_id: self.machine_id.clone(),
         };
         match store(directory, &head, &found.document) {
-            Ok(()) => debug!("the document is kept"),
+            Ok(()) => {
+                debug!("the document is kept");
+                self.unkept = None;
+            }
             Err(trouble) => {
                 warn!(%trouble, ?directory, "the document can't be kept for the next agent");
                 remove(directory);
+                self.unkept = Some(Unkept {
+                    directory: directory.clone(),
+                    why: trouble.to_string(),
+                });
             }
         }
         // Whatever went wrong goes wrong again: not to be tried at each round.
@@ -168,6 +204,7 @@ impl Keeper {
     /// Takes away what is kept.
     pub(super) fn discard(&mut self) {
         self.written = None;
+        self.unkept = None;
         if let Some(directory) = &self.directory {
             remove(directory);
         }

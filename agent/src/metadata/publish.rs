@@ -85,6 +85,13 @@ impl Publisher {
         if let Some(found) = self.last_good.as_ref().filter(|_| self.kept.is_none()) {
             self.keeper.keep(found, identity);
         }
+        let unkept = self.keeper.unkept();
+        self.slice.update(|slice| {
+            let same = |shown: &Fault| unkept.is_some_and(|now| now.to_string() == shown.message);
+            if !slice.unkept.as_ref().is_some_and(same) {
+                slice.unkept = unkept.map(|unkept| Fault::after(None, unkept));
+            }
+        });
     }
 
     /// A file has changed that the next round reads. Where no document is in force, it may be the

@@ -3,9 +3,9 @@
 use tokio::sync::watch;
 
 use super::model::{
-    Bridge, BridgeState, Certificate, Health, Login, Metadata, MetadataState, Nat, NatInputs,
-    NatVerdict, Report, SCHEMA, Sshd, SshdState, Status, Timestamp, Tunnel, TunnelDecision,
-    TunnelState,
+    Bridge, BridgeState, Certificate, Configuration, Health, Login, Metadata, MetadataState, Nat,
+    NatInputs, NatVerdict, Report, SCHEMA, Sshd, SshdState, Status, Timestamp, Tunnel,
+    TunnelDecision, TunnelState,
 };
 use super::summary;
 
@@ -142,6 +142,12 @@ impl Board {
         self.slice(|status| &mut status.reports)
     }
 
+    /// The configuration that is in force.
+    #[must_use]
+    pub fn config(&self) -> Slice<Configuration> {
+        self.slice(|status| &mut status.config)
+    }
+
     /// Whether a newer program waits on disk.
     #[must_use]
     pub fn restart_pending(&self) -> Slice<bool> {
@@ -167,6 +173,7 @@ fn blank(sshd: &str) -> Status {
         host_name: None,
         login: Login::default(),
         restart_pending: false,
+        config: Configuration::default(),
         bridge: Bridge {
             state: BridgeState::Waiting,
             since,
@@ -213,6 +220,7 @@ fn blank(sshd: &str) -> Status {
             warnings: Vec::new(),
             left_out: Vec::new(),
             fault: None,
+            unkept: None,
             revision: 0,
             stirred: false,
         },

@@ -86,8 +86,8 @@ fn form(options: &cli::Status) -> Form {
 /// Where the agent answers: as told, as configured, or where it always does.
 fn socket(options: &cli::Status) -> PathBuf {
     options.socket.clone().unwrap_or_else(|| {
-        // A configuration that is wrong or not for this user is not this command's business.
-        Config::load(None).unwrap_or_default().status_socket
+        // The agent says what is wrong with a configuration.
+        Config::status_socket(None)
     })
 }
 

@@ -2,9 +2,11 @@
 //!
 //! Names and meanings here are relied on from outside. Add fields; never rename or remove one.
 
+mod config;
 mod nat;
 mod refusals;
 mod report;
+mod rfc3339;
 mod sshd;
 mod tunnel;
 mod ways;
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::explain::Explain;
 
+pub use config::{ConfigState, Configuration};
 pub use nat::{
     DefaultRoute, InterfaceAddress, Nat, NatInputs, NatVerdict, PublicKind, TunnelDecision,
 };
@@ -46,20 +49,6 @@ impl Timestamp {
     }
 }
 
-mod rfc3339 {
-    use std::time::SystemTime;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(time: &SystemTime, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(&humantime::format_rfc3339_seconds(*time))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<SystemTime, D::Error> {
-        humantime::parse_rfc3339(&String::deserialize(d)?).map_err(D::Error::custom)
-    }
-}
-
 /// The whole of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -81,6 +70,9 @@ pub struct Status {
     pub login: Login,
     /// True when the program on disk is no longer the one that runs.
     pub restart_pending: bool,
+    /// Which configuration is in force.
+    #[serde(default)]
+    pub config: Configuration,
     /// The vsock side.
     pub bridge: Bridge,
     /// The proxy side.
@@ -233,6 +225,9 @@ pub struct Metadata {
     pub left_out: Vec<LeftOut>,
     /// Why the last round failed.
     pub fault: Option<Fault>,
+    /// Why the document in force is not kept for the next agent.
+    #[serde(default)]
+    pub unkept: Option<Fault>,
     /// Counts the documents that were put in force or taken back. Not in the JSON: see
     /// [`Status::is_settling`].
     #[serde(skip)]

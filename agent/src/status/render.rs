@@ -147,6 +147,7 @@ fn faults(status: &Status) -> Vec<Found<'_>> {
         )
     });
     [
+        ("config", status.config.fault.as_ref(), true, None),
         (
             "bridge",
             bridge.fault.as_ref().filter(own),
@@ -166,6 +167,7 @@ fn faults(status: &Status) -> Vec<Found<'_>> {
             None,
         ),
         ("metadata", metadata.fault.as_ref(), bad_metadata, None),
+        ("metadata", metadata.unkept.as_ref(), false, None),
     ]
     .into_iter()
     .chain(forwards)

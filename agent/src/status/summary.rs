@@ -65,7 +65,8 @@ pub(super) fn health(status: &Status) -> Health {
         }
         (BridgeState::Waiting, Some(_)) => Health::Degraded,
     };
-    if bridge == Health::Degraded || tunnel_lost || forward_lost || metadata_lost {
+    let config_lost = status.config.fault.is_some();
+    if bridge == Health::Degraded || tunnel_lost || forward_lost || metadata_lost || config_lost {
         return Health::Degraded;
     }
     if bridge == Health::Starting || is_coming(status) {
