@@ -54,6 +54,7 @@ mod origins;
 mod outlive;
 mod output;
 mod packages;
+mod pages;
 mod path_changes;
 mod refusals;
 mod relay;

@@ -1,6 +1,6 @@
 //! An ssh `ProxyCommand` for a VMM that shows a guest's vsock as a Unix
 //! socket: `vsock-connect SOCKET PORT`, with `ProxyUseFdpass yes`. Newer
-//! systems have `systemd-ssh-proxy` for it (`ssh vsock-mux/SOCKET`).
+//! systems (systemd 258) have `systemd-ssh-proxy` for it (`ssh vsock-mux/SOCKET`).
 #![forbid(unsafe_code)]
 
 use std::env;
