@@ -92,8 +92,8 @@ async fn serve(settled: &Settled, mut inherited: Vec<Inherited>) -> io::Result<(
     tasks.spawn(until(stop.clone(), keys));
     let names = identity::run(config.user.clone(), board.host_name(), board.login());
     tasks.spawn(until(stop.clone(), names));
-    let sshd_config = config.host_keys.join("sshd_config");
-    let names = use_dns::watch(sshd_config, sshd.clone(), dialer.clone(), board.sshd());
+    let directory = config.host_keys.clone();
+    let names = use_dns::watch(directory, sshd.clone(), dialer.clone(), board.sshd());
     tasks.spawn(until(stop.clone(), names));
 
     let (restored, restores) = watch::channel(0);

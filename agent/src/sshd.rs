@@ -42,6 +42,7 @@ pub use banner::{Introduction, introduction};
 pub use fault::{CheckError, Reason};
 pub use search::{Target, expected};
 pub use settings::host_keys;
+pub(crate) use settings::use_dns;
 use timing::{SILENT, Timing};
 pub use watcher::Watcher;
 

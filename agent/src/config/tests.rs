@@ -217,10 +217,7 @@ fn no_error_repeats_a_token() {
 #[test]
 fn a_text_that_is_no_toml_is_refused_with_the_place() {
     let problem = parse("[report]\n\nurl = http://h\n").unwrap_err();
-    assert!(
-        problem.starts_with("it is no TOML at line 3 column "),
-        "{problem}"
-    );
+    assert!(problem.starts_with("line 3, column "), "{problem}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! only says where to look: an address counts when the kernel has a socket that listens there.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,9 @@ pub(super) struct Settings {
     listen: Vec<(IpAddr, Option<u16>)>,
     /// The files of the private host keys, as they are named there.
     pub(super) host_keys: Vec<PathBuf>,
+    use_dns: Option<bool>,
+    /// A file could not be read. A setting that comes later may not be the first of its name.
+    unread: bool,
     files: usize,
 }
 
@@ -30,8 +34,13 @@ impl Settings {
     /// Reads the configuration of sshd below `root`. A file that this process may not read is
     /// passed over.
     pub(super) fn read(root: &Path) -> Self {
+        Self::read_in(root, Path::new(DIRECTORY))
+    }
+
+    /// The same of another directory with an `sshd_config`.
+    fn read_in(root: &Path, directory: &Path) -> Self {
         let mut settings = Self::default();
-        settings.file(root, &Path::new(DIRECTORY).join("sshd_config"), 0);
+        settings.file(root, directory, Path::new("sshd_config"), 0);
         settings
     }
 
@@ -60,13 +69,20 @@ impl Settings {
         addresses
     }
 
-    fn file(&mut self, root: &Path, path: &Path, depth: usize) {
+    fn file(&mut self, root: &Path, directory: &Path, path: &Path, depth: usize) {
         self.files += 1;
         if depth > DEPTH || self.files > FILES {
+            self.unread = true;
             return;
         }
-        let Ok(text) = fs::read(inside(root, path)) else {
-            return;
+        let text = match fs::read(inside(root, &directory.join(path))) {
+            Ok(text) => text,
+            // As sshd does it. It does not start without the first file.
+            Err(error) if error.kind() == ErrorKind::NotFound && depth > 0 => return,
+            Err(_) => {
+                self.unread = true;
+                return;
+            }
         };
         for line in String::from_utf8_lossy(&text).lines() {
             let words = words(line);
@@ -78,8 +94,10 @@ impl Settings {
                 "match" => return,
                 "include" => {
                     for pattern in values {
-                        for path in matching(root, &Path::new(DIRECTORY).join(pattern)) {
-                            self.file(root, &path, depth + 1);
+                        let paths = matching(root, &directory.join(pattern));
+                        self.unread |= paths.is_none();
+                        for path in paths.unwrap_or_default() {
+                            self.file(root, directory, &path, depth + 1);
                         }
                     }
                 }
@@ -90,6 +108,12 @@ impl Settings {
                 "listenaddress" => {
                     self.listen
                         .extend(values.first().and_then(|text| address(text)));
+                }
+                // The first one counts.
+                "usedns" if self.use_dns.is_none() && !self.unread => {
+                    self.use_dns = values
+                        .first()
+                        .map(|value| value.eq_ignore_ascii_case("yes"));
                 }
                 "hostkey" => self.host_keys.extend(values.first().map(PathBuf::from)),
                 _ => {}
@@ -105,6 +129,15 @@ pub fn host_keys() -> Vec<PathBuf> {
     let private = Settings::read(Path::new("/")).host_keys.into_iter();
     let public = |path: PathBuf| PathBuf::from(format!("{}.pub", path.display()));
     private.map(public).collect()
+}
+
+/// Whether sshd looks up the name of each client's address, by the `sshd_config` in `directory`.
+/// None where a file that may say so can't be read.
+#[must_use]
+pub(crate) fn use_dns(directory: &Path) -> Option<bool> {
+    let settings = Settings::read_in(Path::new("/"), directory);
+    // The default is no.
+    settings.use_dns.or((!settings.unread).then_some(false))
 }
 
 /// The keyword and the values of a line: apart by blanks, or a `=` behind the keyword, and in
@@ -162,18 +195,19 @@ pub(super) fn prefer(addresses: &mut Vec<SocketAddr>) {
 
 /// The files that a pattern (glob(7)) names, in the order of their names: `*` and `?` in the last
 /// component, as people write it.
-fn matching(root: &Path, pattern: &Path) -> Vec<PathBuf> {
-    let (Some(directory), Some(name)) = (pattern.parent(), pattern.file_name()) else {
-        return Vec::new();
-    };
-    let name = name.to_string_lossy();
-    if !name.contains(['*', '?']) {
-        return vec![pattern.to_owned()];
+fn matching(root: &Path, pattern: &Path) -> Option<Vec<PathBuf>> {
+    let (directory, name) = (pattern.parent()?, pattern.file_name()?.to_string_lossy());
+    if directory.to_string_lossy().contains(['*', '?', '[']) || name.contains('[') {
+        return None;
     }
-    let entries = fs::read_dir(inside(root, directory));
+    if !name.contains(['*', '?']) {
+        return Some(vec![pattern.to_owned()]);
+    }
+    let entries = match fs::read_dir(inside(root, directory)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Some(Vec::new()),
+        entries => entries.ok()?,
+    };
     let mut paths: Vec<_> = entries
-        .into_iter()
-        .flatten()
         .flatten()
         .filter(|entry| {
             let entry = entry.file_name();
@@ -185,7 +219,7 @@ fn matching(root: &Path, pattern: &Path) -> Vec<PathBuf> {
         .map(|entry| directory.join(entry.file_name()))
         .collect();
     paths.sort();
-    paths
+    Some(paths)
 }
 
 fn fits(pattern: &[u8], name: &[u8]) -> bool {

@@ -213,7 +213,8 @@ async fn with_dmi(seed: &str, files: &Files, pulled: &mut Pulled) -> Option<Stri
         } else {
             String::from_utf8_lossy(bytes)
         };
-        filled = filled.replace(&placeholder, &value);
+        // Names of machines have blanks, which a URL has not.
+        filled = filled.replace(&placeholder, &value.replace(' ', "%20"));
     }
     Some(filled)
 }

@@ -88,6 +88,7 @@ fn nothing_to_read_is_nothing_said() {
         read(&[]),
         Settings {
             files: 1,
+            unread: true,
             ..Settings::default()
         }
     );
@@ -106,4 +107,57 @@ proptest! {
         prop_assert_eq!(fits(name.as_bytes(), other.as_bytes()), name == other);
         prop_assert!(fits(b"*", name.as_bytes()));
     }
+}
+
+#[test]
+fn the_first_value_of_use_dns_counts_also_one_that_is_included() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, included) = (
+        dir.path().join("sshd_config"),
+        dir.path().join("sshd_config.d"),
+    );
+    fs::create_dir(&included).unwrap();
+    for (part, main, expected) in [
+        ("", "UseDNS yes", true),
+        ("", "  usedns=\"yes\"  # or not", true),
+        ("", "#UseDNS yes", false),
+        ("", "", false),
+        ("", "UseDNS no\nUseDNS yes", false),
+        ("UseDNS yes", "UseDNS no", false),
+        (
+            "UseDNS yes",
+            "Include sshd_config.d/*.conf\nUseDNS no",
+            true,
+        ),
+        ("Port 22", "Include sshd_config.d/*.conf\nUseDNS yes", true),
+        (
+            "Match all",
+            "Include sshd_config.d/10.conf\nUseDNS yes",
+            true,
+        ),
+        ("", "Match User a\n    UseDNS yes", false),
+        ("", "Include absent.d/*.conf absent\nUseDNS yes", true),
+    ] {
+        fs::write(included.join("10.conf"), part).unwrap();
+        fs::write(&file, main).unwrap();
+        assert_eq!(use_dns(dir.path()), Some(expected), "{part:?} {main:?}");
+    }
+}
+
+#[test]
+fn use_dns_is_unknown_where_a_file_before_it_can_not_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("sshd_config");
+    assert_eq!(use_dns(dir.path()), None);
+    for text in [
+        "Include sshd_config",
+        "Include *.d/a.conf\nUseDNS yes",
+        "Include [ab].conf",
+        "Include .\nUseDNS no",
+    ] {
+        fs::write(&file, text).unwrap();
+        assert_eq!(use_dns(dir.path()), None, "{text}");
+    }
+    fs::write(&file, "UseDNS no\nInclude .").unwrap();
+    assert_eq!(use_dns(dir.path()), Some(false));
 }
