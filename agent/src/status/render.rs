@@ -76,7 +76,7 @@ fn ways_in(paper: &mut Paper, status: &Status) {
         paper.line(&format!("{:<9} ", way.via), &way.command);
     }
     if status.ways_in.iter().any(|way| !way.known_hosts.is_empty()) {
-        paper.dim("their host keys: vmagent status --known-hosts");
+        paper.dim("host keys: vmagent status --known-hosts; stanzas: --ssh-config");
     }
     let bridge = &status.bridge;
     if serves(bridge) && !status.ways_in.iter().any(|way| way.via == "vsock") {
