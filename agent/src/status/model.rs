@@ -176,12 +176,12 @@ pub enum BridgeState {
     Off,
 }
 
-/// How often one origin has connected.
+/// How often one origin has connected from one address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginCount {
     /// `cid 2`, or an IP address as the proxy reported it.
     pub origin: String,
-    /// The address in 127.0.0.0/8 under which sshd sees it.
+    /// The address that sshd, or the service behind a forward, sees.
     pub seen_as: String,
     /// Connections since the start.
     pub accepted: u64,
@@ -193,7 +193,9 @@ impl OriginCount {
 
     /// Counts one connection of `origin`, and forgets the origin seen longest ago when full.
     pub fn add(list: &mut Vec<Self>, origin: String, seen_as: String) {
-        let before = list.iter().position(|entry| entry.origin == origin);
+        let before = list
+            .iter()
+            .position(|entry| entry.origin == origin && entry.seen_as == seen_as);
         let accepted = before.map_or(0, |index| list.remove(index).accepted);
         if list.len() == Self::KEPT {
             list.remove(0);

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
-use super::model::{MetadataState, Status};
+use super::model::{MetadataState, OriginCount, Status};
 use super::server;
 
 type Lines = tokio::io::Lines<BufReader<UnixStream>>;
@@ -131,4 +131,17 @@ async fn a_socket_that_another_agent_serves_is_waited_for() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
+}
+
+#[test]
+fn an_origin_is_counted_by_the_address_that_a_service_sees() {
+    let mut list = Vec::new();
+    for seen_as in ["127.201.16.3", "127.0.0.1", "127.201.16.3"] {
+        OriginCount::add(&mut list, "198.51.100.7".to_owned(), seen_as.to_owned());
+    }
+    let counts: Vec<_> = list
+        .iter()
+        .map(|c| (c.seen_as.as_str(), c.accepted))
+        .collect();
+    assert_eq!(counts, [("127.0.0.1", 1), ("127.201.16.3", 2)]);
 }

@@ -117,7 +117,7 @@ fn others(tunnel: &Tunnel) -> impl Iterator<Item = String> {
     })
 }
 
-/// Writes who came last, and how sshd's own log calls them.
+/// Writes the last origins, and the address of each in sshd's own log.
 pub(super) fn connections(paper: &mut Paper, status: &Status) {
     for (part, origins) in [
         ("bridge", &status.bridge.origins),
@@ -130,7 +130,7 @@ pub(super) fn connections(paper: &mut Paper, status: &Status) {
                 seen_as,
                 accepted,
             } = origin;
-            let text = format!("{accepted} from {origin}, whom sshd sees as {seen_as}");
+            let text = format!("{accepted} from {origin}, seen here as {seen_as}");
             paper.wrapped(&format!("{part:<9} "), &text);
         }
     }
