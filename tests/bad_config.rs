@@ -58,7 +58,7 @@ fn without_a_good_one_the_bridge_runs_and_the_tunnel_is_off() {
             "max_rate: found \"many\"",
             "1 to 1000000",
         ),
-        ("max_rate =", "line 3, column", ""),
+        ("max_rate =", ", column 11: ", ""),
     ] {
         let scene = Scene::new().unwrap();
         let document = scene.document().unwrap();
