@@ -103,7 +103,7 @@ setup:
 deb: setup
 	@$(step) package "building the package" agent/debian/build
 
-# The one that was just built: older ones may lie beside it.
+# The package that was just built; the directory may have older ones.
 package = target/debian/vmagent_$(shell dpkg-parsechangelog -l agent/debian/changelog -S Version)_$(shell dpkg --print-architecture).deb
 
 image: deb

@@ -1,4 +1,4 @@
-"""Find the root file systems of an image, with what is mounted below them."""
+"""Find the root file systems of an image, and the file systems mounted below them."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import shlex
 from filesystems import Btrfs, Directory, Ext, Fat, Unreadable, Xfs, run
 from tree import Tree
 
-# How the formats begin that qemu-img has to unpack; the offset, the bytes, qemu-img's name.
+# The first bytes of formats that qemu-img has to convert: offset, bytes, qemu-img's name of the format.
 FORMATS = [
     (0, b"QFI\xfb", "qcow2"), (0, b"KDMV", "vmdk"), (0, b"# Disk DescriptorFile", "vmdk"),
     (0, b"vhdxfile", "vhdx"), (0, b"conectix", "vpc"), (0x40, b"\x7f\x10\xda\xbe", "vdi"),
@@ -30,14 +30,14 @@ BARE = {"21686148-6449-6E6F-744E-656564454649", "9E1A2D38-C612-4316-AA26-8B49521
 
 
 class Partition:
-    """A file system and what fstab can call it."""
+    """A file system and the names that fstab may use for it."""
 
     def __init__(self, label, names, place, system):
         self.label, self.names, self.place, self.system = label, names, place, system
 
 
 def trees(image, scratch):
-    """The root file systems in an image, and what could not be looked into."""
+    """The root file systems in an image, and the parts that could not be read."""
     if os.path.isdir(image):
         partitions, troubles = [Partition(image, set(), None, Directory(image))], []
     else:
@@ -59,7 +59,7 @@ def trees(image, scratch):
 
 
 def _raw(image, scratch):
-    """The image as a raw disk, by a name that no tool finds fault with."""
+    """The image as a raw disk, under a name that all tools accept."""
     with open(image, "rb") as file:
         head = file.read(4096)
     for offset, magic, name in FORMATS:
@@ -100,21 +100,21 @@ def _partitions(disk, scratch):
 
 
 def _probe(disk, start, size):
-    """What blkid says of a part of the disk."""
+    """The properties that blkid finds in a part of the disk."""
     try:
         said = run("blkid", "--probe", "--output", "export", "--offset", str(start), "--size", str(size), disk)[0]
     except Unreadable as trouble:
-        # Exit status 2: nothing that it knows.
+        # Exit status 2: blkid does not recognise the content.
         if "exit status 2" in str(trouble):
             return {}
         raise
-    # It escapes blanks as a shell wants them.
+    # blkid escapes blanks for a shell.
     words = (shlex.split(line) for line in os.fsdecode(said).splitlines())
     return dict(word[0].split("=", 1) for word in words if word and "=" in word[0])
 
 
 def _open(disk, start, size, kind, scratch):
-    """Opens a file system; None where there is nothing to look into."""
+    """Opens a file system; None if there is nothing to read."""
     if kind in ("ext2", "ext3", "ext4"):
         return Ext(disk, start)
     if kind == "vfat":
@@ -144,7 +144,7 @@ def _holes(file, start, end):
 
 
 def _blocks(file, start, size):
-    """The blocks of a part of a file that may be other than zero, with their offsets."""
+    """The blocks of a part of a file that may contain other bytes than zero, with their offsets."""
     for first, end in _holes(file.fileno(), start, start + size):
         for at in range(first, end, 1 << 20):
             file.seek(at)
@@ -171,7 +171,7 @@ def _cut(disk, start, size, path):
 
 
 def _roots(system):
-    """The top directory, or those of btrfs's subvolumes, that a system boots from."""
+    """The directories that a system may boot from: the top directory, or btrfs subvolumes."""
     tops = [system.root]
     if isinstance(system, Btrfs):
         tops += [node for node in system.entries(system.root).values() if node.kind == "directory"]
@@ -179,7 +179,7 @@ def _roots(system):
 
 
 def _mount(tree, partitions, roots):
-    """Mounts what fstab says, then what the types of partitions say; returns what was mounted."""
+    """Mounts partitions by fstab, then by their types; returns the mounted ones."""
     mounted = set()
     for line in tree.text("/etc/fstab").splitlines():
         fields = line.split()
@@ -202,7 +202,7 @@ def _mount(tree, partitions, roots):
 
 
 def _canonical(spec):
-    """One of the names of a partition, as fstab writes them."""
+    """The form in which a partition's names are compared with those in fstab."""
     spec = spec.replace('"', "")
     linked = re.fullmatch(r"/dev/disk/by-(uuid|label|partuuid|partlabel)/(.+)", spec)
     if linked:

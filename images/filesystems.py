@@ -1,11 +1,11 @@
 """Read file systems without root and without a mount.
 
-Each class reads one kind with the tools of its own project, and offers
+Each class reads one kind with the tools of that file system's project, and has
 
     root            the node of the top directory
     entries(node)   {name: node} of a directory
-    target(node)    where a symbolic link leads
-    content(node)   the bytes of a regular file, of large ones the beginning
+    target(node)    the target of a symbolic link
+    content(node)   the bytes of a regular file; only the beginning of a large one
 """
 
 import collections
@@ -14,7 +14,7 @@ import os
 import re
 import subprocess
 
-# No file that verify reads is larger: the rest is not read.
+# verify reads no file that is larger; the rest of a larger file is skipped.
 LIMIT = 1 << 20
 
 PACKAGES = {
@@ -22,17 +22,17 @@ PACKAGES = {
     "blkid": "util-linux", "sfdisk": "fdisk", "qemu-img": "qemu-utils",
 }
 
-# kind is "directory", "file", "link" or "other"; ref is for the file system alone.
+# kind is "directory", "file", "link" or "other"; only the file system's class interprets ref.
 Node = collections.namedtuple("Node", "kind ref")
 
 
 class Unreadable(Exception):
-    """Something is there and can't be looked into: no verdict."""
+    """Some content can't be read, so there is no verdict."""
 
 
 def run(*command, stdin=b""):
-    """Runs a program that has to succeed; returns what it printed, and its complaints."""
-    # Other people's PATH lacks the directories of these programs.
+    """Runs a program that has to succeed; returns its standard output and its standard error."""
+    # A user's PATH may lack the directories of these programs.
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     environment = {**os.environ, "PATH": path, "LC_ALL": "C", "MTOOLS_SKIP_CHECK": "1"}
     try:
@@ -52,7 +52,7 @@ def kind_of_mode(mode):
 
 
 class Directory:
-    """An unpacked tree. A ref is a path; names that are links are never followed here."""
+    """An unpacked tree. A ref is a path; this class never follows symbolic links."""
 
     def __init__(self, path):
         self.path = path
@@ -107,7 +107,7 @@ class Ext:
         return found
 
     def target(self, node):
-        # Up to 59 bytes are in the inode, more are in a block.
+        # ext4 stores up to 59 bytes of a link in its inode, more in a block.
         short = re.search(rb'^Fast link dest: "(.*)"$', self._ask(f"stat <{node.ref}>"), re.M)
         return os.fsdecode(short[1] if short else self._ask(f"cat <{node.ref}>"))
 
@@ -171,13 +171,13 @@ class Btrfs(Directory):
 
     def __init__(self, image, scratch):
         os.mkdir(scratch)
-        # It asks whether to go on with a file of many extents: with all of them.
+        # btrfs asks whether to go on with a file of many extents: the answer is yes for all of them.
         run("btrfs", "restore", "--symlink", "--snapshots", image, scratch, stdin=b"a\n" * 1024)
         super().__init__(scratch)
 
 
 class Fat:
-    """FAT, with mtools. A ref is a path; no difference is made between upper and lower case."""
+    """FAT, with mtools. A ref is a path; names are not case-sensitive."""
 
     def __init__(self, image, offset):
         self.image = f"{image}@@{offset}"

@@ -1,4 +1,4 @@
-"""Look up paths in a root file system and in what is mounted below it."""
+"""Look up paths in a root file system and in the file systems mounted below it."""
 
 import fnmatch
 
@@ -6,7 +6,7 @@ from filesystems import Node
 
 
 class Hollow:
-    """A directory that a mount makes, and that the file system lacks."""
+    """A directory that exists only as a mount point: the file system lacks it."""
 
     def entries(self, _node):
         return {}
@@ -61,14 +61,14 @@ class Tree:
         return ("/" + "/".join(trail), *stack[-1])
 
     def names(self, path):
-        """The names in a directory, links that lead nowhere included; none where it is not there."""
+        """The names in a directory, dangling links included; none if the directory does not exist."""
         found = self.find(path)
         if not found or found[2].kind != "directory":
             return []
         return sorted({*found[1].entries(found[2]), *self._mount_points(found[0].strip("/").split("/"))})
 
     def _mount_points(self, trail):
-        """The names in this directory that lead to mounts: systemd makes the directories."""
+        """The names in this directory on the way to mount points, which systemd creates."""
         start = "/".join(["", *filter(None, trail), ""])
         return {place[len(start):].split("/")[0] for place in self.mounts if place.startswith(start) and place != "/"}
 
@@ -84,7 +84,7 @@ class Tree:
         return [name for name in self.names(parent or "/") if fnmatch.fnmatchcase(name, part)]
 
     def read(self, path):
-        """The content of a regular file; None where there is none."""
+        """The content of a regular file; None if there is no such file."""
         found = self.find(path)
         return found[1].content(found[2]) if found and found[2].kind == "file" else None
 

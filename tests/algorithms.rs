@@ -16,7 +16,7 @@ fn scene(lines: &str) -> Scene {
     scene
 }
 
-/// The tunnel comes up, and carries bytes over some key exchanges.
+/// The tunnel comes up, and transfers bytes during several key exchanges.
 fn carries(scene: &Scene, document: &str, what: &str) {
     let agent = scene.agent(document).unwrap();
     agent
@@ -27,7 +27,7 @@ fn carries(scene: &Scene, document: &str, what: &str) {
     assert_eq!(size, 1 << 20, "{what}");
 }
 
-/// What the status says of a proxy that has nothing in common with the agent.
+/// The fault in the status for a proxy that has no algorithm in common with the agent.
 fn refused(agent: &Agent) -> String {
     let status = agent.tunnel_fault("kex-failed", SOON).unwrap();
     let message = status["tunnel"]["fault"]["message"].as_str().unwrap();
@@ -59,7 +59,7 @@ fn a_proxy_that_has_one_mac_is_connected_to() {
         ("aes256-ctr", "hmac-sha2-256"),
         ("aes256-ctr", "hmac-sha1-etm@openssh.com"),
         ("aes256-ctr", "hmac-sha1"),
-        // A cipher that authenticates needs none of them.
+        // A cipher with authentication needs no MAC.
         ("aes256-gcm@openssh.com", "umac-128-etm@openssh.com"),
     ] {
         let scene = scene(&format!("Ciphers {cipher}\nMACs {mac}\nRekeyLimit 64K"));

@@ -1,4 +1,4 @@
-//! A guest's sshd that goes by the client's address, or by its name.
+//! A guest whose sshd decides by the client's address or name.
 
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use harness::limits::SOON;
 use harness::scene::{OPTIONS, Scene};
 use serde_json::Value;
 
-/// What resolv.conf(5) takes before it gives up on one name: two attempts of 5 s.
+/// The time in which resolv.conf(5) gives up on one name: two attempts of 5 s.
 const LOOKUP: Duration = Duration::from_secs(10);
 
-/// A scene whose sshd has been changed by `change`; the guest's key may hold its port.
+/// A scene after `change` has altered its sshd; the guest's key may hold its port.
 fn scene(change: impl FnOnce(&mut Scene)) -> Scene {
     let mut scene = Scene::new().unwrap();
     change(&mut scene);
@@ -22,7 +22,7 @@ fn scene(change: impl FnOnce(&mut Scene)) -> Scene {
     scene
 }
 
-/// An agent of this scene with these lines for the bridge, and `bridge` among the person's ways.
+/// An agent of this scene with these lines in `[bridge]`; the client gets `bridge` as a way in.
 fn agent(scene: &Scene, lines: &str) -> Agent {
     let document = scene.agent_dir().join("tunnel.yaml");
     std::fs::write(document, scene.document().unwrap()).unwrap();
@@ -91,7 +91,7 @@ fn an_sshd_that_admits_127_0_0_1_alone_is_reached_where_origins_are_one() {
         let refused = scene.login("bridge", "echo in").unwrap_err();
         println!("{name}, origins apart: {refused}");
         if name == "hosts.allow" {
-            // The check sees it: sshd closes the connection before its banner.
+            // The agent's check detects this: sshd closes the connection before its banner.
             let silent = |status: &Value| status["sshd"]["fault"]["code"] == "sshd-no-banner";
             let status = apart.wait_for("sshd-no-banner", SOON, silent).unwrap();
             let advice = status["sshd"]["fault"]["advice"].as_str().unwrap();
@@ -100,7 +100,7 @@ fn an_sshd_that_admits_127_0_0_1_alone_is_reached_where_origins_are_one() {
     }
 }
 
-/// Name servers that take each question and answer none.
+/// Name servers that receive each question and answer none.
 #[test]
 fn the_host_logs_in_at_once_to_an_sshd_that_looks_up_names_while_no_name_server_answers() {
     let scene = scene(|scene| {
@@ -130,7 +130,7 @@ fn the_host_logs_in_at_once_to_an_sshd_that_looks_up_names_while_no_name_server_
     let (seen, took) = login("bridge");
     assert_eq!(seen, "127.0.0.1\n");
     assert!(took < LOOKUP, "{took:?}");
-    // A user of the proxy keeps an address of the user's own, which has no name.
+    // A user of the proxy comes from an address of its own, which has no name.
     let (seen, took) = login("tunnel");
     assert!(seen.starts_with("127.") && seen != "127.0.0.1\n", "{seen}");
     assert!(took >= LOOKUP, "the name server is not asked: {took:?}");

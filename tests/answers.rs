@@ -1,5 +1,5 @@
-//! What an answer of a metadata service means: that there is no document, or that something has
-//! failed; and where a service is asked that has no address of IPv4.
+//! How the agent reads the answers of metadata services: as "no document", or as a failure. Also
+//! the addresses that it asks where a service has no IPv4 address.
 
 use std::process::Command;
 
@@ -80,7 +80,7 @@ fn the_projects_attribute_gives_each_vm_its_document() -> Result<()> {
     );
     let agent = start(&scene, "sources = [\"gce\"]")?;
     agent.wait_for("document", SOON, found("gce"))?;
-    // The instance can do without.
+    // `null` on the instance overrides the project's attribute.
     service.gce("1", Some("null"));
     agent.wait_for("word of the instance", SOON, |status| {
         status["metadata"]["state"] == "absent"
@@ -129,7 +129,7 @@ fn a_cloud_without_ipv4_is_found_without_configuration() -> Result<()> {
         })?;
         assert_eq!(status["metadata"]["fault"], Value::Null, "{status:#}");
     }
-    // Neither where that answers, nor on another cloud.
+    // The agent does not ask it where 169.254.169.254 answers, nor on another cloud.
     let service = Metadata::start(&scene.namespace)?;
     let (before, linked) = (ec2.requests().len(), openstack.requests().len());
     for (names, state) in [("\"ec2\", \"openstack\"", "absent"), ("\"gce\"", "absent")] {

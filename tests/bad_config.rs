@@ -1,4 +1,4 @@
-//! A broken configuration costs no way in, opens nothing that was closed, and is named.
+//! A broken configuration closes no way in, opens none that was closed, and shows in the status.
 
 use std::fs;
 use std::path::Path;
@@ -9,13 +9,13 @@ use harness::limits::SOON;
 use harness::scene::Scene;
 use serde_json::Value;
 
-/// An agent whose configuration is good but for these lines of `[bridge]`.
+/// An agent with a good configuration, apart from these lines of `[bridge]`.
 fn start(scene: &Scene, lines: &str, places: &[(&str, &str)]) -> Agent {
     let config = [("bridge", lines)];
     Agent::start_with(&scene.namespace, &scene.agent_dir(), &config, places).unwrap()
 }
 
-/// What `check-config` says of the agent's file.
+/// The exit status and the messages of `check-config` for the agent's file.
 fn check(scene: &Scene) -> (Option<i32>, String) {
     let mut command = Command::new(binary());
     command.args(["check-config", "--config"]);
@@ -27,7 +27,7 @@ fn check(scene: &Scene) -> (Option<i32>, String) {
     (output.status.code(), said)
 }
 
-/// The fault of the configuration, which stands in the log once.
+/// The message of the configuration's fault, which the log has once.
 fn fault(agent: &Agent, status: &Value) -> String {
     assert_eq!(status["health"], "degraded", "{status:#}");
     let fault = &status["config"]["fault"];

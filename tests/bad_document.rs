@@ -21,12 +21,12 @@ fn write(scene: &Scene, bytes: &[u8]) {
     fs::rename(&fresh, &path).unwrap();
 }
 
-/// Gives a file this mode.
+/// Sets the mode of a file.
 fn allow(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Runs `check-config --document ARGUMENT` with this standard input: its exit status, and its words.
+/// The exit status and the messages of `check-config --document ARGUMENT` with this standard input.
 fn checked(argument: &str, stdin: impl Into<Stdio>) -> (Option<i32>, String) {
     let mut command = Command::new(binary());
     command.args(["check-config", "--document", argument]);
@@ -35,11 +35,11 @@ fn checked(argument: &str, stdin: impl Into<Stdio>) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(words).unwrap())
 }
 
-/// A pipe with these bytes in it. They come bit by bit, from a thread of its own.
+/// A pipe with these bytes, which a thread writes in pieces.
 fn pipe(bytes: &[u8]) -> PipeReader {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let bytes = bytes.to_vec();
-    // A reader that stops early breaks the pipe; the checks see its words.
+    // A reader that stops early breaks the pipe; the checks compare its messages.
     std::thread::spawn(move || {
         bytes
             .chunks(100)

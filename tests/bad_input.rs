@@ -224,7 +224,7 @@ fn a_service_that_fails_keeps_the_document_and_one_that_has_none_takes_it_back()
     let status = agent.wait_for("failed service", SOON, failed).unwrap();
     assert_eq!(status["metadata"]["source"], "ec2");
     assert_ne!(status["tunnel"]["state"], "off");
-    // It does not know the machine, as nova while its database is away.
+    // The service does not find the machine, as nova while its database is down.
     let empty = Metadata::start(&scene.namespace).unwrap();
     agent.signal(nix::sys::signal::Signal::SIGHUP).unwrap();
     let silent = |status: &Value| {

@@ -13,10 +13,10 @@ use harness::scene::{OPTIONS, Scene};
 use harness::wait;
 use serde_json::Value;
 
-/// What the configuration of the guest's sshd says in a scene.
+/// The lines on addresses and ports in the configuration of a scene's sshd.
 const USUAL: &str = "ListenAddress 127.0.0.1 \nPort 22\n";
 
-/// A scene whose sshd listens by these lines, on an address beside loopback as well.
+/// A scene whose sshd listens as these lines say, also on an address that is not loopback.
 fn scene(lines: &str) -> Scene {
     let mut scene = Scene::with_addresses(&["10.0.2.15/24"], &Sshd::proxy_config()).unwrap();
     move_to(&mut scene, USUAL, lines);
@@ -30,7 +30,7 @@ fn move_to(scene: &mut Scene, before: &str, lines: &str) {
     scene.sshd.start().unwrap();
 }
 
-/// An agent that searches, and sees the configuration of the scene's sshd in /etc/ssh.
+/// An agent that searches for sshd, with the configuration of the scene's sshd in its /etc/ssh.
 fn agent(scene: &Scene) -> Agent {
     let config = [
         ("bridge", "sshd = \"auto\""),
@@ -86,7 +86,7 @@ fn sshd_is_found_by_its_configuration() {
         let agent = agent(&scene);
         let status = found(&agent, address, by);
         assert_eq!(status["sshd"]["origins_apart"], apart, "{status:#}");
-        // The keys that this sshd has, which are not those in /etc/ssh.
+        // The keys of this sshd, which differ from those in /etc/ssh.
         let key = scene.sshd.host_key("ed25519").unwrap();
         let keys = status["host_keys"].as_array().unwrap();
         assert!(
@@ -104,7 +104,7 @@ fn it_is_followed_when_it_moves() {
     let agent = agent(&scene);
     found(&agent, "127.0.0.1:2022", "sshd_config");
     scene.sshd.stop();
-    // A user comes meanwhile, and is held until sshd is back elsewhere.
+    // A user connects meanwhile, and waits until sshd listens on its new address.
     let held = UnixStream::connect(agent.bridge()).unwrap();
     let down = |status: &Value| status["sshd"]["fault"]["code"] == "sshd-down";
     let status = agent.wait_for("lost sshd", SOON, down).unwrap();
@@ -119,7 +119,7 @@ fn it_is_followed_when_it_moves() {
     assert_eq!(scene.login("bridge", "echo in").unwrap(), "in\n");
 }
 
-/// A server of another kind on the first address.
+/// A server of another kind listens on the first address.
 #[test]
 fn a_place_that_another_server_has_is_passed_over_and_dialled_once() {
     let mut scene = scene(USUAL);

@@ -1,4 +1,4 @@
-//! The agent in its unit's sandbox finds what systemd and Debian make of sshd.
+//! In the sandbox of its unit, the agent finds each sshd that systemd or Debian may start.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ fn status(machine: &Machine) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
 
-/// A user comes, which is a reason to look, and gets to sshd at this address.
+/// A user's connection makes the agent search, and reaches sshd at this address.
 fn leads_to(machine: &Machine, address: &str, by: &str) {
     let start = Instant::now();
     let greeting = caller::greeting(machine).unwrap();
@@ -40,7 +40,7 @@ fn leads_to(machine: &Machine, address: &str, by: &str) {
     assert_eq!(sshd["found_by"], by, "{sshd:#}");
 }
 
-/// The form of a socket unit, put in place of the one that there is.
+/// Replaces the socket unit of sshd by one in this form.
 fn socket(machine: &Machine, listen: &str) {
     machine.check(&format!(
         "systemctl stop ssh.service ssh.socket; mkdir -p /etc/systemd/system/ssh.socket.d
@@ -49,7 +49,7 @@ fn socket(machine: &Machine, listen: &str) {
     ));
 }
 
-/// What serves one connection of a socket unit with `Accept=yes`.
+/// The service unit for one connection of a socket unit with `Accept=yes`.
 const INSTANCE: &str = "[Service]\nExecStart=-/usr/sbin/sshd -i\nStandardInput=socket\n\
                         RuntimeDirectory=sshd\nRuntimeDirectoryPreserve=yes\n";
 
@@ -62,7 +62,7 @@ fn sshd_is_found_however_systemd_starts_it() {
             .file("/etc/systemd/system/ssh@.service", 0o644, INSTANCE)
             .boot();
         leads_to(&machine, "127.0.0.1:2022", "sshd_config");
-        // As root sees it, and in words.
+        // In the human-readable status, as root sees it.
         let said = machine.check("vmagent check-config");
         assert!(
             said.contains("sshd is expected on 127.0.0.1:2022 (sshd_config)"),
@@ -71,7 +71,7 @@ fn sshd_is_found_however_systemd_starts_it() {
         let said = machine.check("vmagent status || true");
         assert!(said.contains("127.0.0.1:2022 (sshd_config)"), "{said}");
 
-        // A port that no file names which the agent may read.
+        // A port that none of the files names that the agent may read.
         for (hide, options) in [("rm -f", "-p 2023"), ("printf 'Port 2024\\n' >", "")] {
             machine.check(&format!(
                 "{hide} {port}; chmod 600 {port} || true
@@ -84,21 +84,21 @@ fn sshd_is_found_however_systemd_starts_it() {
 
         for (listen, address) in [
             ("[::1]:2025", "[::1]:2025"),
-            // A process for each connection, since sshd itself takes sockets of TCP only.
+            // sshd accepts TCP sockets only, so each connection gets its own process.
             ("/run/sshd.sock\\nAccept=yes", "unix:/run/sshd.sock"),
             ("127.0.0.1:2026", "127.0.0.1:2026"),
         ] {
             socket(&machine, listen);
             leads_to(&machine, address, "ssh.socket");
         }
-        // A service that the socket has started keeps the socket open.
+        // A service that its socket started keeps that socket open.
         machine.check("systemctl disable ssh.socket; systemctl stop ssh.socket ssh.service");
         if debian == Debian::Trixie {
-            // systemd's own socket is the last one that is looked at.
+            // The search tries systemd's own socket last.
             leads_to(&machine, "unix:/run/ssh-unix-local/socket", "ssh.socket");
         }
         machine.check("systemctl enable --now ssh.service");
-        // Nothing but the minute's look tells that sshd is where it is better reached.
+        // Only the search once a minute detects that sshd listens on a better address.
         leads_to(&machine, "127.0.0.1:22", "port 22");
     }
 }

@@ -1,4 +1,4 @@
-//! What `images/generalise` takes out of a root file system, and that it stays inside.
+//! `images/generalise` removes the secrets of a root file system, and changes nothing outside it.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,7 +15,7 @@ fn generalise(root: &Path) -> Result<()> {
     process::run(generalise.arg(root)).map(drop)
 }
 
-/// Files of one VM, in the places that they have.
+/// The files of one VM, by their paths.
 const SECRETS: [&str; 18] = [
     "etc/ssh/ssh_host_rsa_key",
     "etc/machine-id",
@@ -79,7 +79,7 @@ fn a_generalised_root_passes() -> Result<()> {
     Ok(())
 }
 
-/// Each place is a link: absolute, or up from where it is to the top and further.
+/// Each path is a symbolic link: an absolute one, or one with more `..` than there are directories.
 #[test]
 fn links_are_followed_inside_the_root_and_nothing_outside_is_touched() -> Result<()> {
     const LINKS: [&str; 13] = [
@@ -102,7 +102,7 @@ fn links_are_followed_inside_the_root_and_nothing_outside_is_touched() -> Result
         let root = root_with("etc/hostname", "localhost\n")?;
         fs::remove_dir_all(root.path().join("etc/ssh"))?;
         fs::remove_file(root.path().join("etc/machine-id"))?;
-        // Inside, what the links lead to has the same name as the decoy outside.
+        // The target inside the root has the same name as the decoy outside.
         let inside = root.path().join(outside.path().strip_prefix("/")?);
         for path in SECRETS {
             write(outside.path(), path)?;
@@ -131,7 +131,7 @@ fn links_are_followed_inside_the_root_and_nothing_outside_is_touched() -> Result
     Ok(())
 }
 
-/// cloud-init of an image for another architecture can't be run.
+/// cloud-init in an image for another architecture can't run.
 #[test]
 fn a_foreign_cloud_init_is_done_without() -> Result<()> {
     let root = root_with("var/lib/cloud/instances/i-1/user-data.txt", "key\n")?;

@@ -1,4 +1,4 @@
-//! A golden VM: a guest that has run, was made ready to be copied from inside, and powered off.
+//! A golden VM: a guest ran, was generalised from inside, and was powered off.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use harness::paths;
 
 use crate::images::verify;
 
-/// What two VMs made of one disk must not share.
+/// The identities that two VMs from one disk must not share.
 fn identity(guest: &Guest) -> Result<String> {
     guest.run("cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub")
 }
@@ -19,13 +19,13 @@ fn identity(guest: &Guest) -> Result<String> {
 #[test]
 fn the_documented_flow_ends_with_a_disk_that_is_accepted_and_boots_as_another_vm() -> Result<()> {
     let namespace = Namespace::new()?;
-    // Where the emulator starves, the kernel misses the timer that it tests.
+    // On a starved emulator, the kernel's check of its timer fails.
     let guest = Boot::new(Image::of("trixie")?)?
         .append("no_timer_check")
         .launch(&namespace)?;
     guest.run_within("true", BOOT)?;
     guest.wait_banner(BOOT)?;
-    // A boot by systemd-boot leaves a seed on the EFI system partition.
+    // systemd-boot leaves a random seed on the EFI system partition.
     guest.run_within(
         "bootctl --esp-path=/boot/efi random-seed; test -s /boot/efi/loader/random-seed",
         BOOT,
@@ -39,7 +39,7 @@ fn the_documented_flow_ends_with_a_disk_that_is_accepted_and_boots_as_another_vm
     )?;
     guest.run_within("bash /root/generalise / && rm /root/generalise", BOOT)?;
     guest.power_off()?;
-    // A qcow2 file with another one behind it.
+    // A qcow2 file on top of another one.
     assert_eq!(verify(&guest.disk())?, (Some(0), String::new()));
 
     guest.power_on()?;

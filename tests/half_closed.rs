@@ -1,4 +1,4 @@
-//! Connections of a forward of which one direction has ended.
+//! Connections through a forward that are closed in one direction.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use harness::agent::Agent;
 use harness::limits::SOON;
 use harness::scene::{OPTIONS, PORT, Scene};
 
-/// Longer than any linger of the agent, and than its keepalive of such a connection.
+/// Longer than any linger of the agent, and than its keepalive of such a connection takes.
 const WORK: Duration = Duration::from_secs(75);
 
 /// A scene with a forward from the proxy's 127.0.0.1:8080 to this listener of the guest.
@@ -37,7 +37,7 @@ fn service(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// A user's connection and the service's end of it. A byte has gone each way.
+/// A user's connection and the service's end of it, after a byte in each direction.
 fn connect(scene: &Scene, listener: &TcpListener) -> (TcpStream, TcpStream) {
     let mut user = scene.namespace.connect(service(8080)).unwrap();
     let (mut served, _) = listener.accept().unwrap();
@@ -51,7 +51,7 @@ fn connect(scene: &Scene, listener: &TcpListener) -> (TcpStream, TcpStream) {
     (user, served)
 }
 
-/// The first end has said all it has to say; the other answers after [`WORK`].
+/// The first end closes its direction; the other one answers after [`WORK`].
 fn answers_late(mut asks: TcpStream, mut answers: TcpStream) {
     asks.shutdown(Shutdown::Write).unwrap();
     assert_eq!(answers.read(&mut [0]).unwrap(), 0);
@@ -68,7 +68,7 @@ fn a_half_closed_connection_lives_until_its_answer_and_a_left_one_ends() {
     let (scene, agent, listener) = forwarding("");
     let (user, served) = connect(&scene, &listener);
     let (other_user, other_served) = connect(&scene, &listener);
-    // The service has closed, and this user neither reads nor closes.
+    // The service closes its socket, and this user neither reads nor closes.
     let (idle_user, left) = connect(&scene, &listener);
     drop(left);
     let open = |count: u64| move |status: &serde_json::Value| status["tunnel"]["open"] == count;
@@ -88,7 +88,7 @@ fn a_half_closed_connection_lives_until_its_answer_and_a_left_one_ends() {
     drop(idle_user);
 }
 
-/// What a service of a forward sees of its users, by default and as the document says.
+/// The addresses from which a forward's service sees its users, by default and with `origins`.
 #[test]
 fn users_of_a_forward_come_from_one_address_unless_the_document_keeps_them_apart() {
     for (origins, one) in [

@@ -140,7 +140,7 @@ fn a_server_that_nobody_vouches_for_gives_no_document_and_gets_no_report() -> Re
 #[test]
 fn without_certificates_plain_http_works_and_https_says_what_is_missing() -> Result<()> {
     let behind = Behind::new()?;
-    // As a system without ca-certificates has them: a file and a folder with nothing in them.
+    // A system without ca-certificates: an empty file and an empty directory.
     let nothing = tempfile::tempdir()?;
     let file = nothing.path().join("none.pem");
     fs::write(&file, "")?;

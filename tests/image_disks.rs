@@ -1,4 +1,4 @@
-//! What `images/verify` finds on disks: real file systems of each kind, never mounted.
+//! `images/verify` on disks: real file systems of each kind, never mounted.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -33,7 +33,7 @@ fn filled(kind: &str, tree: &Path, file: &Path) -> Result<()> {
     process::run(&mut make).map(drop)
 }
 
-/// A directory in the words of `mkfs.xfs -p`.
+/// A directory as a prototype for `mkfs.xfs -p`.
 fn prototype(tree: &Path, list: &mut String) -> Result<()> {
     for entry in fs::read_dir(tree)? {
         let path = entry?.path();
@@ -56,7 +56,7 @@ fn prototype(tree: &Path, list: &mut String) -> Result<()> {
     Ok(())
 }
 
-/// A partition: what sfdisk is told of it, and the file system in it.
+/// A partition: its line for sfdisk, and its file system.
 type Part<'a> = (&'a str, &'a Path);
 
 /// Puts file systems into a disk, one after the other.
@@ -93,7 +93,7 @@ fn tree(files: &[&str]) -> Result<tempfile::TempDir> {
     Ok(tree)
 }
 
-/// The paths that it finds fault with.
+/// The paths that `images/verify` refuses.
 fn refused(image: &Path) -> Result<Vec<String>> {
     let (status, said) = verify(image)?;
     let paths = said.lines().filter_map(|line| {
@@ -120,7 +120,7 @@ fn ext4_xfs_and_btrfs_are_read_links_and_contents_too() -> Result<()> {
         fs::write(top.join("etc/id"), "15c04dafa3a9c754db593e319d7125cc\n")?;
         symlink("/etc/id", top.join("etc/machine-id"))?;
         symlink("../../srv/../../srv/people", top.join("home"))?;
-        // More than an inode holds.
+        // A link that is too long for an inode.
         let long = format!("/{}srv/root", "./".repeat(60));
         symlink(long, top.join("root"))?;
         fs::create_dir_all(top.join("srv/root/.ssh"))?;
@@ -130,7 +130,7 @@ fn ext4_xfs_and_btrfs_are_read_links_and_contents_too() -> Result<()> {
             format!("{}-----BEGIN PRIVATE KEY-----\n", "#\n".repeat(9000)),
         )?;
         if kind == "xfs" {
-            // mkfs.xfs reads no name with a blank.
+            // mkfs.xfs accepts no name with a blank.
             fs::rename(top.join("srv/people/a b"), top.join("srv/people/a"))?;
         }
         let image = scratch.path().join("root.img");
@@ -282,7 +282,7 @@ fn what_can_not_be_looked_into_is_never_accepted() -> Result<()> {
             assert!(said.contains(reason), "{name}: {said}");
         }
     }
-    // With space for more, and nothing in it.
+    // Unpartitioned space, which is empty.
     fs::write(at("nothing"), vec![0; 1 << 20])?;
     disk(
         "dos",

@@ -112,7 +112,7 @@ fn an_image_with_an_identity_or_a_secret_is_refused_with_a_reason() -> Result<()
             "ssh-ed25519 AAAA\n",
             "log in to every VM",
         ),
-        // In the home directory that passwd names.
+        // A home directory that only /etc/passwd names.
         (
             "srv/backup/.ssh/authorized_keys",
             "ssh-ed25519 AAAA\n",
@@ -178,7 +178,7 @@ fn a_tree_that_only_root_can_read_is_not_accepted_by_others() -> Result<()> {
     let root = root_with("root/.ssh/authorized_keys", "ssh-ed25519 AAAA\n")?;
     fs::set_permissions(root.path(), Permissions::from_mode(0o755))?;
     fs::set_permissions(root.path().join("root"), Permissions::from_mode(0o700))?;
-    // The script is where others may not get to it.
+    // Other users may not reach the directory of the script, so the test copies it.
     let scripts = tempfile::tempdir()?;
     fs::set_permissions(scripts.path(), Permissions::from_mode(0o755))?;
     for name in ["verify", "disk.py", "filesystems.py", "tree.py"] {
@@ -201,7 +201,7 @@ fn a_tree_that_only_root_can_read_is_not_accepted_by_others() -> Result<()> {
     Ok(())
 }
 
-/// A program that ends at the first line it looks for kills its writer: that was a pass.
+/// A pipeline that ends at its first match kills its writer, which must not count as a pass.
 #[test]
 fn findings_are_not_missed_in_large_directories() -> Result<()> {
     let root = root_with("etc/vmagent/tunnel.yaml", "version: 1\n")?;
@@ -217,7 +217,7 @@ fn findings_are_not_missed_in_large_directories() -> Result<()> {
     Ok(())
 }
 
-/// The script that builds the image records the package that it is given.
+/// The script that builds the image installs the package that it is given.
 #[test]
 fn make_image_takes_the_package_that_was_just_built() -> Result<()> {
     let sources = tempfile::tempdir()?;

@@ -1,5 +1,5 @@
-//! Files that only root may read reach the agent, each by a unit of its own, under a real systemd
-//! of either generation.
+//! The units pass root-only files to the agent, each file by its own unit, on the systemd of both
+//! releases.
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -16,14 +16,14 @@ const USER_DATA: &str = "/var/lib/cloud/seed/nocloud/user-data";
 const VENDOR_DATA: &str = "/var/lib/cloud/seed/nocloud/vendor-data";
 const TUNNEL: &str = "/etc/vmagent/tunnel.yaml";
 
-/// What comes through a socket below /run. systemd closes a connection that came while the unit
-/// was still busy with the one before.
+/// The answer of a socket below /run. systemd closes a connection that arrives while the unit is
+/// busy.
 fn pull(machine: &Machine, socket: &str) -> Value {
     let path = machine.path(format!("/run/{socket}"));
     let answer = || {
         let mut stream = UnixStream::connect(&path).ok()?;
         stream.set_read_timeout(Some(SOON)).ok()?;
-        // Nothing is asked; whoever waits for a question must not be left waiting.
+        // The protocol has no request, so the unit must answer a closed direction.
         stream.shutdown(std::net::Shutdown::Write).ok()?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).ok()?;
@@ -33,7 +33,7 @@ fn pull(machine: &Machine, socket: &str) -> Value {
         .unwrap_or_else(|failure| panic!("{failure}\n{}", machine.journal()))
 }
 
-/// What is passed on of a file, in base64; none if there is no such file.
+/// The content of a file as passed on, in base64; `None` if there is no such file.
 fn passed_on(machine: &Machine, file: &str) -> Option<String> {
     let answer = pull(machine, &format!("vmagent-inputs{file}"));
     let entry = &answer["file"];
@@ -44,7 +44,7 @@ fn passed_on(machine: &Machine, file: &str) -> Option<String> {
     }
 }
 
-/// Writes a file that only root may read: the text, and so many bytes of a comment.
+/// Writes a root-only file: the text, and a comment of so many bytes.
 fn write(machine: &Machine, file: &str, text: &str, padding: usize) {
     machine.check(&format!(
         "umask 077; mkdir -p $(dirname {file}); {{ printf '{text}\\n'; \
@@ -53,7 +53,7 @@ fn write(machine: &Machine, file: &str, text: &str, padding: usize) {
     ));
 }
 
-/// Waits until the agent's metadata are like this.
+/// Waits until the agent's metadata status fulfils the condition.
 fn wait_for(machine: &Machine, what: &str, condition: impl Fn(&Value) -> bool) {
     let mut last = Value::Null;
     let now = || {
@@ -89,7 +89,7 @@ fn root_only_files_reach_it_whenever_they_appear() {
             let passed = passed_on(&machine, file);
             assert_eq!(passed, Some(expected), "{debian:?}: {file}");
         }
-        // Of every kernel, and hidden from the agent itself.
+        // A file that every kernel has, and that the agent's sandbox hides.
         let line = machine.check("base64 --wrap=0 /proc/cmdline");
         let answer = pull(&machine, "vmagent-inputs.sock");
         assert_eq!(answer["kernel-command-line"]["base64"], line);
@@ -97,7 +97,7 @@ fn root_only_files_reach_it_whenever_they_appear() {
         machine.check(&format!(": >{TUNNEL}"));
         let empty = passed_on(&machine, TUNNEL);
         assert_eq!(empty.as_deref(), Some(""), "empty is not absent");
-        // As large as systemd allows: the name of the credential counts.
+        // The largest file that systemd accepts: it counts the name of the credential.
         machine.check(&format!("head -c 1048572 /dev/zero >{TUNNEL}"));
         let largest = passed_on(&machine, TUNNEL).unwrap();
         assert_eq!(largest.len(), 1_398_096);
@@ -111,14 +111,14 @@ import socket; socket.socket(socket.AF_UNIX).connect(\"/run/vmagent-inputs{TUNNE
         assert!(String::from_utf8_lossy(&stranger.stderr).contains("Permission denied"));
         assert_eq!(machine.check("systemctl --failed --no-legend"), "");
 
-        // A stop takes all sockets away, and a start brings them back.
+        // A stop removes all sockets, and a start creates them again.
         let sockets = "find /run -name 'vmagent-inputs*' -type s; find /run/vmagent-inputs -type s";
         let all = machine.check(sockets).lines().count();
         machine.check("systemctl stop vmagent.socket vmagent.service");
         assert_eq!(machine.check(sockets), "");
         machine.check("systemctl start vmagent.socket vmagent.service");
         assert_eq!(machine.check(sockets).lines().count(), all);
-        // As an upgrade from a package without them does.
+        // An upgrade from a package without these sockets does the same.
         machine.check("systemctl stop 'vmagent-file@*.socket'; systemctl restart vmagent.service");
         assert_eq!(machine.check(sockets).lines().count(), all);
         assert_eq!(all, files.len() + 1);
@@ -131,13 +131,13 @@ fn a_file_that_is_too_large_costs_itself_alone() {
     let document = "vmagent: {version: 1}";
     for debian in Debian::ALL {
         let machine = plan(debian).boot();
-        // Two of 530 kB are more than one unit may have.
+        // Two files of 530 kB exceed the limit of one unit.
         write(&machine, USER_DATA, "#cloud-config\\nusers: []", 530_000);
         write(&machine, VENDOR_DATA, CONFIG, 530_000);
         wait_for(&machine, "document in a large file", |metadata| {
             metadata["source"] == "nocloud" && metadata["fault"].is_null()
         });
-        // One of 1.1 MB is named, and hides no other.
+        // The status names a file of 1.1 MB, which hides no other file.
         write(&machine, COMBINED, "{}", 1_100_000);
         wait_for(&machine, "fault of the larger one", |metadata| {
             let fault = &metadata["fault"];
@@ -154,7 +154,7 @@ fn a_file_that_is_too_large_costs_itself_alone() {
     }
 }
 
-/// By systemd-creds(1) and systemd.exec(5): a drop-in names an encrypted credential.
+/// As in systemd-creds(1) and systemd.exec(5), a drop-in loads an encrypted credential.
 #[test]
 fn a_credential_may_be_encrypted() {
     const STORE: &str = "/etc/credstore.encrypted";

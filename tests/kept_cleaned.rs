@@ -1,4 +1,4 @@
-//! The kept document has a key in it: `cloud-init clean` and the removal of the package take it away.
+//! `cloud-init clean` and a removal of the package remove the kept document, which has a key in it.
 
 use harness::caller;
 use harness::limits::SOON;
@@ -10,11 +10,11 @@ use serde_json::Value;
 const KEPT: &str = "/var/lib/vmagent/document";
 const SOURCE: &str = "/etc/vmagent/tunnel.yaml";
 
-/// A machine whose agent keeps its document on the disk.
+/// A machine whose agent keeps its document on disk.
 fn keeping(debian: Debian) -> Machine {
     let plan = Plan::new(debian)
         .share(package::deb())
-        // Removed where no systemd runs, too: an image builder changes his mind.
+        // A removal where no systemd runs, as in an image build, removes it too.
         .script("dpkg --install /run/host/*.deb; install -D /dev/null /var/lib/vmagent/document")
         .script("dpkg --remove vmagent; test ! -e /var/lib/vmagent; dpkg --install /run/host/*.deb")
         .script("printf '[metadata]\\ncache = \"state\"\\n' >>/etc/vmagent/config.toml")
@@ -31,7 +31,7 @@ fn await_kept(machine: &Machine) {
     }
 }
 
-/// Waits until the document in force is of this source.
+/// Waits until the document in force comes from this source.
 fn await_source(machine: &Machine, source: &Value) {
     let now = || {
         let output = machine.run("vmagent status --json");
@@ -47,7 +47,7 @@ fn await_source(machine: &Machine, source: &Value) {
 fn cloud_init_clean_takes_it_away_and_a_running_agent_does_not_write_it_again() {
     for debian in Debian::ALL {
         let machine = keeping(debian);
-        // cloud-init has run once: without its directory there is nothing to clean.
+        // cloud-init has to run once, since it cleans only if its directory exists.
         machine.check(
             "mkdir -p /var/lib/cloud; echo left >/run/vmagent/document
              cloud-init clean --logs --seed",
@@ -55,7 +55,7 @@ fn cloud_init_clean_takes_it_away_and_a_running_agent_does_not_write_it_again() 
         for path in [SOURCE, "/run/vmagent/document", "/var/lib/vmagent"] {
             assert!(!machine.path(path).exists(), "{debian:?}: {path} is left");
         }
-        // It gets a document again: its source is another, or was only away.
+        // The agent gets a document again, from another source or from the same one.
         await_source(&machine, &Value::Null);
         machine.check(&format!("umask 077; echo 'version: 1' >{SOURCE}"));
         await_source(&machine, &"file".into());
@@ -67,7 +67,7 @@ fn cloud_init_clean_takes_it_away_and_a_running_agent_does_not_write_it_again() 
             panic!("{debian:?}: {failure}\n{}", machine.journal());
         }
         assert!(!machine.path("/var/lib/vmagent").exists(), "{debian:?}");
-        // The next agent keeps its document as ever.
+        // The next agent keeps its document on disk again.
         machine.check("systemctl restart vmagent.service");
         await_kept(&machine);
         assert_eq!(

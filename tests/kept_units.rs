@@ -37,7 +37,7 @@ fn it_lies_in_memory_from_one_agent_to_the_next_and_goes_with_the_service() {
             "vmagent:600"
         );
         assert_eq!(machine.check("stat -f -c %T /run/vmagent"), "tmpfs");
-        // On the disk there is room for one, and the last good configuration only.
+        // The disk has room for one document and the last good configuration.
         assert_eq!(
             machine.check("stat -c %U:%a /var/lib/vmagent"),
             "vmagent:700"

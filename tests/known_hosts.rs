@@ -44,7 +44,7 @@ impl<'a> Strict<'a> {
         self.login_with("", way)
     }
 
-    /// The same, with these stanzas before all else.
+    /// A login with these stanzas before all other lines.
     fn login_with(&self, stanzas: &str, way: &[&str]) -> Result<(), String> {
         // A configuration of its own: options on the command line do not reach a jump.
         let config = self.file.with_extension("config");
@@ -65,7 +65,7 @@ impl<'a> Strict<'a> {
     }
 }
 
-/// What `vmagent status` prints with these options.
+/// The output of `vmagent status` with these options.
 fn printed(agent: &Agent, options: &[&str]) -> String {
     let output = agent.ask(options).unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -141,7 +141,7 @@ fn a_login_by_way_of_the_proxy_needs_the_proxys_own_line_as_well() {
     assert!(said.contains("No ED25519 host key is known"), "{said}");
 }
 
-/// The name by which the proxy's users reach it, in the document.
+/// The document with a `public_host` of its proxy.
 fn with_public_host(document: &str, name: &str) -> String {
     let host = "host: 127.0.0.1,";
     assert!(document.contains(host));
@@ -153,7 +153,7 @@ fn a_pasted_stanza_and_its_lines_log_in_by_the_name_that_users_dial() {
     let scene = Scene::new().unwrap();
     let public = scene.key.public().unwrap();
     scene.proxy.authorize(OPTIONS, &public).unwrap();
-    // Another address of the proxy than the one that the agent dials.
+    // An address of the proxy that differs from the one that the agent dials.
     let document = with_public_host(&scene.document().unwrap(), "127.0.0.2");
     let agent = agent(&scene, &document);
     let status = agent.status().unwrap();
@@ -172,12 +172,12 @@ fn a_pasted_stanza_and_its_lines_log_in_by_the_name_that_users_dial() {
     for name in ["Web-1", "Web-1-tunnel"] {
         strict.login_with(&stanza, &[name]).unwrap();
     }
-    // Another guest behind the same port is found out.
+    // ssh detects another guest behind the same port.
     let stranger = scene.proxy.host_key("ed25519").unwrap();
     let strict = Strict::new(&scene, &format!("Web-1 {stranger}\n"));
     let said = strict.login_with(&stanza, &["Web-1"]).unwrap_err();
     assert!(said.contains("Host key verification failed"), "{said}");
-    // Without an alias, it is the host name.
+    // The default alias is the host name.
     let host_name = status["host_name"].as_str().unwrap();
     let stanza = printed(&agent, &["--ssh-config"]);
     let label = host_name.split('.').next().unwrap();
@@ -225,8 +225,9 @@ fn a_stanza_for_vsock_checks_the_host_key_in_spite_of_systemds_own() {
     let public = scene.key.public().unwrap();
     scene.proxy.authorize(OPTIONS, &public).unwrap();
     let agent = agent(&scene, &scene.document().unwrap());
-    // As the agent prints it where it knows its CID; a Unix socket stands in for vsock. Behind it is
-    // what systemd 256 and later add to /etc/ssh/ssh_config.d.
+    // The stanza as the agent prints it where it knows its CID, with a Unix socket in place of
+    // vsock. After it comes the drop-in that systemd 256 and later install in
+    // /etc/ssh/ssh_config.d.
     let stanza = format!(
         "Host web1 web1-vsock\n    ProxyCommand socat - UNIX-CONNECT:{}\n    User root\n    \
          HostKeyAlias web1\n\

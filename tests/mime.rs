@@ -1,5 +1,5 @@
-//! Parts of MIME messages: the agent takes for a cloud-config what the real cloud-init of both
-//! releases does.
+//! Parts of MIME messages: the agent takes the same parts for a cloud-config as the cloud-init of
+//! both releases.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,10 +13,10 @@ use crate::units::plan;
 
 const SEED: &str = "/var/lib/cloud/seed/nocloud/user-data";
 
-/// A part in which cloud-init and the agent see a document.
+/// A part that is a document to cloud-init and to the agent.
 const CONTROL: &str = "#cloud-config\nvmagent: {version: 1}\n";
 
-/// Types of parts; the last one is none.
+/// The types of parts. The last part has no type.
 const TYPES: [&str; 9] = [
     "text/cloud-config; charset=\"us-ascii\"",
     "text/plain",
@@ -29,7 +29,7 @@ const TYPES: [&str; 9] = [
     "cloud-config",
 ];
 
-/// What is in a part.
+/// The contents of a part.
 const CONTENTS: [&str; 4] = [
     CONTROL,
     "\n  #Cloud-Config\nvmagent: {version: 1}\n",
@@ -37,7 +37,7 @@ const CONTENTS: [&str; 4] = [
     "#!/bin/sh\n# vmagent: {version: 1}\n",
 ];
 
-/// Prints what cloud-init makes of each file: whether a part of it is a cloud-config with our key.
+/// Prints for each file whether cloud-init finds a cloud-config with our key in one of its parts.
 const VERDICTS: &str = r#"
 import json, os
 from cloudinit import helpers, util
@@ -63,7 +63,7 @@ fn message(kind: &str, content: &str) -> String {
     text
 }
 
-/// Hands this to the agent as user-data, and waits until it says so of it.
+/// Passes this file to the agent as user-data, and waits until the status has this state.
 fn hand_over(machine: &Machine, file: &str, state: &str, what: &str) {
     machine.check(&format!(
         "mkdir -p $(dirname {SEED}); cp {file} {SEED}.new; mv {SEED}.new {SEED}"

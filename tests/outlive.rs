@@ -211,7 +211,7 @@ fn a_crash_in_a_transfer_leaves_no_hole() {
     println!("{survived} of {TRIES} transfers survived");
 }
 
-/// While the agent can't start, systemd keeps what the last one has left.
+/// While the agent can't start, systemd keeps the sockets of the last one.
 #[test]
 fn an_agent_that_does_not_start_costs_no_session() {
     let machine = machine(Debian::Trixie);

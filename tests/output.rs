@@ -1,4 +1,4 @@
-//! Each command ends as it promises, whatever its output is connected to.
+//! Each command ends with its documented exit status, whatever its output is connected to.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -98,7 +98,7 @@ fn an_error_that_can_t_be_printed_still_gives_the_exit_status() {
 fn waiting_ends_at_once_where_asking_is_not_allowed() {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    // The program may lie where only root may go; so it is taken along.
+    // The program may be in a directory of root's, so the test copies it.
     let program = dir.path().join("vmagent");
     fs::copy(binary(), &program).unwrap();
     let namespace = Namespace::new().unwrap();
@@ -111,7 +111,7 @@ fn waiting_ends_at_once_where_asking_is_not_allowed() {
             .arg(socket);
         Namespace::output(&namespace, &command, b"", SOON).unwrap()
     };
-    // The socket itself, and the directory that it is in.
+    // Access to the socket itself is denied, then to its directory.
     let socket = dir.path().join("status.sock");
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).unwrap();
@@ -124,7 +124,7 @@ fn waiting_ends_at_once_where_asking_is_not_allowed() {
     }
 }
 
-/// What a terminal of this kind gets to see in two seconds, while nothing changes.
+/// The output on a terminal of this type in two seconds without a change of the status.
 fn on_a_terminal(agent: &Agent, socket: &Path, term: &str) -> String {
     agent.status().unwrap();
     let command = format!(
@@ -201,7 +201,7 @@ fn commands_name_the_images_default_user_once_it_exists_and_the_configured_one_b
     let status = agent.status().unwrap();
     assert_eq!(status["login"]["source"], "default", "{status:#}");
     assert_eq!(command(&status), "ssh -p 12345 root@127.0.0.1");
-    // As useradd does when cloud-init makes the account.
+    // useradd, as cloud-init runs it, adds this account.
     let passwd = etc.join("passwd");
     let accounts = fs::read_to_string(&passwd).unwrap();
     let line = "debian-12:x:1000:1000:Debian:/home/debian:/bin/bash\n";

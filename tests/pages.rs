@@ -1,4 +1,4 @@
-//! The commands and files in the documentation work as they are written.
+//! The commands and files in the documentation work as written.
 
 mod hosts;
 mod proxy;
@@ -7,7 +7,7 @@ use std::fs;
 
 use harness::paths;
 
-/// The one block of a page with this info string.
+/// The one code block of a page that has this info string.
 fn block(page: &str, info: &str) -> String {
     let text = fs::read_to_string(paths::top().join(page)).unwrap();
     let fence = format!("\n```{info}\n");
@@ -17,7 +17,7 @@ fn block(page: &str, info: &str) -> String {
     found[0][..end].to_owned()
 }
 
-/// The text with another in place of a part of it, which has to be there.
+/// The text with `to` in place of `from`, which has to be in it.
 fn replaced(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "no {from:?} in {text:?}");
     text.replace(from, to)

@@ -122,7 +122,7 @@ fn the_documents_url_gets_reports_that_name_the_vm_and_its_key() {
     let told = receiver.wait_for("report", REPORT, says("up")).unwrap();
     assert_eq!(told.path, "/first?token=secret");
     let report = body(&told);
-    // ssh-keygen's words for the same key.
+    // The fingerprint that ssh-keygen prints for the same key.
     let mut keygen = Command::new("ssh-keygen");
     keygen.args(["-lf"]).arg(&scene.key.path);
     let fingerprint = process::run(&mut keygen).unwrap();
@@ -136,7 +136,7 @@ fn the_documents_url_gets_reports_that_name_the_vm_and_its_key() {
         shown["reports"][0]["url"],
         format!("http://{}/first", address())
     );
-    // A new URL is told of the same, and the old one of nothing more.
+    // The new URL gets the same report, and the old URL gets no more reports.
     agent.write_document(&at("/second")).unwrap();
     let second = |told: &Told| told.path == "/second" && says("up")(told);
     receiver.wait_for("report", REPORT, second).unwrap();

@@ -1,4 +1,4 @@
-//! A broken configuration under a real systemd: the way in stays, and so do its connections.
+//! Under a real systemd, a broken configuration closes neither the ways in nor their connections.
 
 use harness::caller::{Caller, Held};
 use harness::limits::SOON;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::units::{answers, plan};
 
-/// What the status says of the configuration.
+/// The slice `config` of the status.
 fn config(machine: &Machine) -> Value {
     let output = machine.run("vmagent status --json");
     let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -46,7 +46,7 @@ fn a_broken_configuration_costs_no_way_in_and_no_connection() {
             "{calls:?}"
         );
         assert!(held.alive());
-        // The runtime directory goes with the service, as at a reboot.
+        // A stop removes the runtime directory, as a reboot does.
         machine.check("systemctl stop vmagent.socket vmagent.service");
         machine.check("systemctl start vmagent.service");
         wait_config(&machine, "last-good", Some("config-unreadable"));
@@ -59,7 +59,7 @@ fn a_broken_configuration_costs_no_way_in_and_no_connection() {
         wait_config(&machine, "good", None);
         assert_eq!(machine.property("vmagent.service", "NRestarts"), "0");
 
-        // Without a good one that is known.
+        // Now no good configuration is known.
         machine.check("systemctl stop vmagent.socket vmagent.service");
         machine.check(&format!(
             "rm /var/lib/vmagent/config.toml; echo nonsense=1 >>{FILE}"

@@ -1,4 +1,4 @@
-//! The vsock port goes from vmagent to systemd's own socket and back, whatever is enabled.
+//! The vsock port moves between vmagent and systemd's own socket, whatever is enabled.
 
 use harness::caller::{self, Held};
 use harness::limits::SOON;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::units::{answers, plan};
 
-/// What systemd 256 and later generate in a VM, with another address.
+/// The socket unit that systemd 256 and later generate in a VM, on another address.
 const GENERATOR: &str = r#"#!/bin/sh
 mkdir "$1/sockets.target.wants"
 ln -s ../sshd-vsock.socket "$1/sockets.target.wants/"
@@ -28,7 +28,7 @@ fn with_generator(debian: Debian) -> Plan {
 fn enabled_it_takes_the_port_over_and_disabled_it_gives_it_back() {
     const UNITS: &str = "vmagent.socket vmagent.service";
     for debian in Debian::ALL {
-        // From boot on.
+        // The port is vmagent's from boot on.
         let machine = with_generator(debian).boot();
         answers(&machine, "SSH-2.0-");
         machine.check(&format!("systemctl disable --quiet --now {UNITS}"));
@@ -55,7 +55,7 @@ fn enabled_it_takes_the_port_over_and_disabled_it_gives_it_back() {
     }
 }
 
-/// Waits for a status of the agent that runs now.
+/// Waits for a status of the running agent.
 fn wait_status(machine: &Machine, what: &str, wanted: impl Fn(&Value) -> bool) {
     let look = || {
         let text = machine.run("vmagent status --json").stdout;
@@ -67,7 +67,7 @@ fn wait_status(machine: &Machine, what: &str, wanted: impl Fn(&Value) -> bool) {
     }
 }
 
-/// Waits until systemd has nothing left to do. The service runs then, and has never failed.
+/// Waits until systemd has no jobs left. The service runs then, and has never failed.
 fn runs(machine: &Machine) {
     let settled = || {
         let jobs = machine.check("systemctl list-jobs --no-legend");
@@ -100,7 +100,7 @@ fn the_socket_alone_gives_the_port_back_and_takes_it_over() {
             machine.check(&format!("{off} vmagent.socket"));
             answers(&machine, "systemd");
             runs(&machine);
-            // A start of the service does not bring the socket back.
+            // A start of the service does not start the socket.
             machine.check("systemctl restart vmagent.service");
             answers(&machine, "systemd");
             wait_status(&machine, "kept connection", |status| {
@@ -111,7 +111,8 @@ fn the_socket_alone_gives_the_port_back_and_takes_it_over() {
             runs(&machine);
             assert!(held.alive(), "{debian:?}: {}", machine.journal());
         }
-        // While it is enabled, a stop of it is not a gift to systemd's, nor undone.
+        // While the socket is enabled, a stop of it neither gives the port to systemd nor is
+        // undone.
         machine.check("systemctl stop vmagent.socket");
         runs(&machine);
         assert_eq!(
@@ -125,7 +126,7 @@ fn the_socket_alone_gives_the_port_back_and_takes_it_over() {
         runs(&machine);
         machine.check("systemctl restart vmagent.service");
         answers(&machine, "SSH-2.0-");
-        // Both at once, the service alone, and the package.
+        // A stop of both units, a stop of the service alone, and a removal of the package.
         machine.check("systemctl stop vmagent.service vmagent.socket");
         assert_eq!(
             machine.property("vmagent.service", "ActiveState"),
@@ -153,12 +154,12 @@ fn what_is_disabled_stays_off_at_the_next_boot() {
             let machine = plan.script(disable).boot();
             answers(&machine, "systemd");
             runs(&machine);
-            // An upgrade enables nothing.
+            // An upgrade does not enable a unit.
             machine.check("dpkg --install /run/host/*.deb");
             answers(&machine, "systemd");
             runs(&machine);
         }
-        // The service alone is off: the socket starts it.
+        // With only the service disabled, the socket starts it.
         let machine = with_generator(debian)
             .script("systemctl disable vmagent.service; systemctl enable vmagent.socket")
             .boot();
@@ -166,7 +167,7 @@ fn what_is_disabled_stays_off_at_the_next_boot() {
     }
 }
 
-/// Debian 12 has no socket of systemd's: nobody answers then.
+/// Debian 12 has no vsock socket of systemd's: after vmagent stops, nobody listens.
 #[test]
 fn without_a_socket_of_systemd_the_port_is_free() {
     let machine = plan(Debian::Bookworm).boot();

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::units::plan;
 
-/// Puts all that `/var` has on a file system in memory, without the agent's directory; `change`
-/// changes it before systemd starts.
+/// Moves the content of `/var`, without the agent's directory, to a file system in memory. `change`
+/// is run on it before systemd starts.
 fn with_var(debian: Debian, change: &str) -> Plan {
     plan(debian).script(&format!(
         "mount -t tmpfs -o mode=755 tmpfs /mnt
@@ -21,7 +21,7 @@ fn with_var(debian: Debian, change: &str) -> Plan {
     ))
 }
 
-/// The agent runs since its first start, and sshd answers through it.
+/// The agent has run since its first start, and sshd answers through it.
 fn is_well(machine: &Machine, debian: Debian) -> Value {
     let reached = || caller::greeting(machine).ok();
     let line = wait::until("sshd's banner", SOON, reached);
@@ -49,7 +49,7 @@ fn on_a_read_only_var_without_its_directory() {
         assert!(!machine.run("touch /var/lib/x").status.success());
         let status = is_well(&machine, debian);
         assert_eq!(status["config"]["state"], "good", "{status:#}");
-        // A document that can't be kept is a note, and no fault of the health.
+        // A document that can't be kept is a note, and does not degrade the health.
         let noted = || {
             let status = machine.run("vmagent status --json").stdout;
             let status: Value = serde_json::from_slice(&status).ok()?;
@@ -72,21 +72,21 @@ fn on_a_read_only_var_without_its_directory() {
 #[test]
 fn without_var_tmp() {
     for debian in Debian::ALL {
-        // systemd-tmpfiles can't make it again.
+        // systemd-tmpfiles can't create it again.
         let machine = with_var(debian, "rmdir /var/tmp; mount -o remount,ro /var").boot();
         assert!(!machine.path("/var/tmp").exists());
         is_well(&machine, debian);
     }
 }
 
-/// No file or directory can be made there, and none of those that there are is changed.
+/// No file or directory can be created there, and existing ones stay as they are.
 const NO_ROOM: &str = "mount -o remount,nr_inodes=$(($(df --output=iused /var | tail -n 1))) /var";
 
 #[test]
 fn on_a_full_var() {
     for debian in Debian::ALL {
         let machine = with_var(debian, NO_ROOM).boot();
-        // systemd-tmpfiles found no room for it.
+        // systemd-tmpfiles had no room to create the directory.
         assert!(!machine.path("/var/lib/vmagent").exists());
         is_well(&machine, debian);
     }

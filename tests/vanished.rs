@@ -1,4 +1,4 @@
-//! The session of a user who has gone without a goodbye ends in the guest.
+//! The session of a user who vanished ends in the guest.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use harness::scene::Scene;
 use harness::wait;
 use nix::unistd::Pid;
 
-/// A user's session over this way, which has begun.
+/// An ssh session over this way in that has begun.
 fn session(scene: &Scene, way: &str) -> Process {
     let mut ssh = scene.ssh("ssh");
     ssh.args(["-tt", way, "--", "echo in; exec sleep 1000"]);
@@ -20,7 +20,7 @@ fn session(scene: &Scene, way: &str) -> Process {
     user
 }
 
-/// sshd has no session any more.
+/// Waits until sshd has no session.
 fn ended(scene: &Scene, what: &str) {
     let start = Instant::now();
     wait::until(what, SOON, || {
@@ -88,8 +88,8 @@ fn a_proxy_that_dies_or_falls_silent_takes_the_sessions_of_its_users_along() {
     drop(frozen);
 }
 
-/// A client that is stopped, as one behind a dead link, closes nothing: its kernel, or the
-/// proxy's, still has the connection. ClientAliveInterval asks through the relay.
+/// A stopped client, like one behind a dead link, closes nothing: its kernel, or the proxy's, still
+/// has the connection. ClientAliveInterval's messages go through the relay.
 #[test]
 fn sshds_own_keepalive_ends_the_session_of_a_client_that_does_not_answer() {
     let (scene, agent) = scene("ClientAliveInterval 1\nClientAliveCountMax 2");
@@ -98,7 +98,7 @@ fn sshds_own_keepalive_ends_the_session_of_a_client_that_does_not_answer() {
         let frozen = Frozen::new(&pids(&user)).unwrap();
         ended(&scene, way);
         assert!(scene.sshd.log().contains("Timeout, client not responding"));
-        // The agent lets go of it as well.
+        // The agent ends its relay as well.
         let part = if way == "bridge" { "bridge" } else { "tunnel" };
         let none = |status: &serde_json::Value| status[part]["open"] == 0;
         agent.wait_for("end of the relay", SOON, none).unwrap();

@@ -35,8 +35,8 @@ pub enum Command {
     ///
     /// SIGHUP reads the metadata anew; SIGTERM and SIGINT stop it.
     ///
-    /// A broken configuration does not end it: the last good one stays in force, and vmagent status
-    /// says what is wrong.
+    /// A broken configuration does not end the agent: the last good one stays in force, and vmagent
+    /// status names the fault.
     ///
     /// Exit status: 0 told to stop; 2 wrong usage.
     Run(Run),
@@ -48,7 +48,7 @@ pub enum Command {
     Status(Status),
     /// Check a configuration, and a tunnel document, without running anything
     ///
-    /// Exit status: 0 both are good; 78 one is not, and the message names the place; 74 the
+    /// Exit status: 0 both are good; 78 one is not, and the message names the fault; 74 the
     /// standard output can't be written.
     CheckConfig(CheckConfig),
     /// Hand the inputs that only root may read to the agent (run by systemd).
@@ -84,8 +84,8 @@ pub struct Status {
     pub alias: Option<Alias>,
     /// Print a stanza of ssh_config(5) for each way in: Host ALIAS-vsock, Host ALIAS-tunnel
     ///
-    /// The last stanza, the tunnel's if there is one, is for the plain ALIAS as well. Without ALIAS,
-    /// it is the host name of the VM. The host keys are the lines of --known-hosts --as ALIAS.
+    /// The last stanza (the tunnel's, if the tunnel is up) is also for the plain ALIAS. ALIAS
+    /// defaults to the VM's host name. --known-hosts --as ALIAS prints the host keys.
     #[arg(long, value_name = "ALIAS", num_args = 0..=1,
           conflicts_with_all = ["json", "watch", "known_hosts"])]
     pub ssh_config: Option<Option<Alias>>,
@@ -110,7 +110,7 @@ pub struct Status {
 pub struct Alias(String);
 
 impl Alias {
-    /// The first label of a host name; `vm` where that is no alias.
+    /// The first label of a host name, or `vm` if that label is no valid alias.
     #[must_use]
     pub fn of(host_name: Option<&str>) -> Self {
         let label = host_name.and_then(|name| name.split('.').next());
@@ -129,7 +129,7 @@ impl fmt::Display for Alias {
 impl FromStr for Alias {
     type Err = &'static str;
 
-    /// Without the characters that have a meaning in patterns, in known_hosts or for a shell.
+    /// Refuses characters that have a meaning in patterns, in known_hosts or for a shell.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(plain) {

@@ -1,7 +1,7 @@
 //! `/etc/vmagent/config.toml`: every key is optional, an unknown one is an error.
 //!
-//! `vmagent check-config` is strict ([`Config::load`]). The agent itself runs in any case
-//! ([`Settled::read`]): with the last good configuration where the file is broken.
+//! `vmagent check-config` refuses any fault ([`Config::load`]). The agent itself always starts
+//! ([`Settled::read`]): a broken file is replaced by the last good configuration.
 
 mod kept;
 mod keys;
@@ -33,7 +33,7 @@ pub struct Config {
     pub listen: Listen,
     /// `[bridge] allow_cids`.
     pub allow_cids: Vec<u32>,
-    /// `[bridge] sshd`; none leaves it to the agent to find sshd.
+    /// `[bridge] sshd`; `None` lets the agent search for sshd.
     pub sshd: Option<Address>,
     /// `[bridge] host_keys`: the directory with that sshd's public host keys.
     pub host_keys: PathBuf,

@@ -29,8 +29,8 @@ const LIMIT: u64 = 16 << 10;
 /// How many keys are shown at most.
 const MOST: usize = 8;
 
-/// Publishes the keys in `directory`, or those that sshd_config(5) names where nothing else is
-/// configured, for as long as it is polled.
+/// Publishes the keys in `directory` for as long as it is polled. In sshd's default directory, the
+/// keys that sshd_config(5) names go before.
 pub async fn run(directory: PathBuf, mut sshd: Sshd, slice: Slice<Vec<String>>) {
     let usual = KINDS.map(|kind| directory.join(format!("ssh_host_{kind}_key.pub")));
     let named = || match directory == Path::new(DIRECTORY) {
@@ -61,7 +61,7 @@ fn read(directory: &Path) -> Vec<String> {
     }))
 }
 
-/// The keys in these files, the kind that ssh prefers first.
+/// The keys in these files, in ssh's order of preference.
 fn ordered(files: impl Iterator<Item = PathBuf>) -> Vec<String> {
     let mut keys = Vec::new();
     for path in files {

@@ -1,7 +1,7 @@
 //! The names of this guest: its host name, and the account that printed commands log in to.
 //!
-//! The account is `[status] user`, else the default user of cloud-init's configuration if the
-//! account exists, else root.
+//! The account is the first of: `[status] user`; the default user in cloud-init's configuration, if
+//! that account exists; root.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -15,13 +15,13 @@ use crate::metadata::{self, Watch};
 use crate::status::board::Slice;
 use crate::status::model::{Login, LoginSource};
 
-/// Between two reads. The kernel's host name is no file that inotify reports.
+/// The pause between two reads. inotify does not report a change of the kernel's host name.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// The longest file that is read, in bytes.
+/// The longest file that is read, in bytes. A longer one is ignored.
 const LIMIT: u64 = 1 << 20;
 
-/// The files that the default account follows from.
+/// The files that determine the default account.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     passwd: PathBuf,
@@ -37,7 +37,8 @@ impl Default for Places {
     }
 }
 
-/// Publishes both for as long as it is polled. `configured` is `[status] user`.
+/// Publishes the host name and the account for as long as it is polled. `configured` is `[status]
+/// user`.
 pub(crate) async fn run(
     configured: Option<String>,
     host_name: Slice<Option<String>>,
@@ -98,8 +99,8 @@ impl Places {
     }
 }
 
-/// Whether `name` can stand before the `@` of a command without quotes. It does not begin with a
-/// dash, which ssh would take for an option.
+/// Whether `name` needs no quotes before the `@` of a command. A name that begins with a dash is
+/// refused: ssh would read it as an option.
 pub(crate) fn is_account(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !name.is_empty() && name.len() <= 64 && !name.starts_with('-') && name.chars().all(plain)

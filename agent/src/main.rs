@@ -50,7 +50,7 @@ fn run(args: &Run) -> ExitCode {
 fn usage(error: &clap::Error) -> ExitCode {
     let exit = u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
     if error.use_stderr() {
-        // Where this fails, the exit status is all that is left.
+        // If this write fails, the exit status is the only report.
         let _ = error.print();
         return exit;
     }

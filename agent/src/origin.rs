@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub enum Origins {
     /// Each origin has an address of its own in 127.0.0.0/8.
     Apart,
-    /// All connections come from the address that the kernel chooses, 127.0.0.1 as a rule.
+    /// All connections come from the one address that the kernel chooses, usually 127.0.0.1.
     One,
 }
 

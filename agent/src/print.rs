@@ -17,7 +17,7 @@ pub fn answer(text: &str, exit: ExitCode) -> ExitCode {
     }
 }
 
-/// A reader that has closed its pipe has read enough: that is no error.
+/// A closed pipe is no error: its reader has read enough.
 ///
 /// # Errors
 /// All others.
@@ -36,7 +36,7 @@ pub fn failed(error: &io::Error) -> ExitCode {
     ExitCode::from(EX_IOERR)
 }
 
-/// Writes a message to the standard error. Where that fails, the exit status is all that is left.
+/// Writes a message to the standard error. If that fails, the exit status is the only report.
 pub fn complain(message: impl Display) {
     let _ = writeln!(io::stderr(), "{message}");
 }

@@ -10,8 +10,8 @@
 //! slower. In between, the kernel is asked each minute whether the socket still listens, which
 //! sshd does not notice; and a user's connection that gets past the banners counts as a check.
 //!
-//! Unless the configuration fixes its address, sshd is looked for before each check (`finder`): in
-//! the files of sshd and systemd, and among the sockets that the kernel lists.
+//! Unless the configuration fixes its address, the agent searches for sshd before each check
+//! (`finder`): in the files of sshd and systemd, and in the kernel's list of sockets.
 
 mod address;
 mod banner;
@@ -99,7 +99,7 @@ struct Signals {
 }
 
 impl Sshd {
-    /// Where it listens, or is expected.
+    /// The address where sshd listens, or is expected.
     #[must_use]
     pub fn address(&self) -> Address {
         self.address.borrow().clone()
@@ -171,7 +171,7 @@ impl Sshd {
     }
 }
 
-/// The watch over the sshd that `target` names, and what the others hold of it.
+/// Makes the watcher of the sshd that `target` names, and the handle for the other tasks.
 #[must_use]
 pub fn watch(target: Target, dialer: Dialer, slice: Slice<model::Sshd>) -> (Watcher, Sshd) {
     let (sender, receiver) = watch::channel(State::Unknown);

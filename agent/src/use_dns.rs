@@ -13,8 +13,7 @@ use crate::sshd::{self, Sshd};
 use crate::status::board::Slice;
 use crate::status::model;
 
-/// Reads the configuration of sshd in `directory` at the start, and again each time that sshd comes
-/// up. Never ends.
+/// Reads sshd's configuration in `directory` at the start, and each time sshd comes up. Never ends.
 pub(crate) async fn watch(
     directory: PathBuf,
     mut watched: Sshd,

@@ -8,8 +8,9 @@ use reqwest::{Client, redirect};
 use crate::config::HttpUrl;
 use crate::lookup::Resolver;
 
-/// A client for requests to `to`. What TLS needs is set up with each: it is much, and requests are
-/// minutes apart. Plain http goes without, and so without certificates.
+/// A client for requests to `to`. Each client sets TLS up for itself: requests are minutes apart,
+/// and TLS holds much memory. A client for plain http skips the setup, and so needs no
+/// certificates.
 ///
 /// No proxy of the environment stands between: a link-local address means another machine to it,
 /// and any proxy would see what is secret. No redirect is followed, and nothing is kept open.
@@ -40,13 +41,13 @@ fn is_https(to: &HttpUrl) -> bool {
     scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"))
 }
 
-/// Whether [`client`] has failed since this system has no certificates of authorities. There is
-/// nothing else that it sets up for https.
+/// Whether [`client`] has failed because this system has no CA certificates. For https, the
+/// client's setup can fail for no other reason.
 pub(crate) fn lacks_certificates(to: &HttpUrl, error: &reqwest::Error) -> bool {
     is_https(to) && error.is_builder()
 }
 
-/// What helps against that.
+/// The advice against missing certificates.
 pub(crate) const NO_CERTIFICATES: &str =
     "Install the package ca-certificates. It is tried again by itself.";
 

@@ -47,7 +47,7 @@ pub fn copy_sources(to: &Path) {
     assert!(status.unwrap().success(), "the sources were not copied");
 }
 
-/// The package that these sources make, in a directory that may have others of other versions.
+/// The package of these sources, in a directory that may have packages of other versions.
 pub fn find(directory: &Path) -> PathBuf {
     let run = |program: &str, arguments: &[&str]| {
         let output = Command::new(program)

@@ -1,4 +1,4 @@
-//! A guest that goes down and comes up again.
+//! Reboots and power cycles of a guest.
 
 use crate::failure::{Context, Result};
 use crate::guest::{BOOT, COMMAND, Guest, lock};
@@ -16,7 +16,7 @@ impl Guest {
         self.power_on()
     }
 
-    /// Powers the guest off from inside, as a person does; its disk stays.
+    /// Powers the guest off from inside, as an administrator does; its disk stays.
     ///
     /// # Errors
     ///
@@ -25,7 +25,7 @@ impl Guest {
         self.go_down("poweroff")
     }
 
-    /// Starts a guest that went down, from its disk, and waits until it runs.
+    /// Starts a guest that was powered off, from its disk, and waits until it runs.
     ///
     /// # Errors
     ///
@@ -40,10 +40,10 @@ impl Guest {
             .map(drop)
     }
 
-    /// Ends QEMU too. Waits for the vsock device of the next start.
+    /// Also waits until QEMU has ended and the vsock device is free for the next start.
     fn go_down(&self, verb: &str) -> Result<()> {
         let device = self.vsock.generation();
-        // A guest that is quick to go down takes the answer with it.
+        // A guest that shuts down quickly may lose the answer to this command.
         let asked = self.run(&format!("systemctl --no-block {verb}"));
         let down = lock(&self.qemu).wait(BOOT);
         self.examined(down.during(format!("the guest goes down for {verb} ({asked:?})")))?;

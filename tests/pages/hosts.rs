@@ -1,4 +1,4 @@
-//! docs/hosts.md.
+//! The commands and files in docs/hosts.md.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,11 +21,11 @@ fn stanza(info: &str) -> Vec<String> {
     lines.map(|line| line.trim().to_owned()).collect()
 }
 
-/// What a page runs on the host, with the socket of an agent in place of vsock.
+/// A command of the page for the host, with the agent's socket in place of vsock.
 fn on_the_host(text: &str, agent: &Agent) -> String {
     let socket = format!("UNIX-CONNECT:{}", agent.bridge().display());
     let text = replaced(text, "VSOCK-CONNECT:", &socket);
-    // The port, and the CID or the variable that has it.
+    // The port, and the CID or the variable that contains it.
     text.replace(&format!("{socket}42:22"), &socket)
         .replace(&format!("{socket}$cid:22"), &socket)
 }
@@ -46,7 +46,7 @@ fn add_host(scene: &Scene, account: &str, vm: &str) {
     scene.client.add(vm, &lines).unwrap();
 }
 
-/// Logs in and copies a file through the host.
+/// Logs in to the VM and copies a file, through the host.
 fn enters(scene: &Scene, vm: &str) {
     assert_eq!(scene.login(vm, "echo inside").unwrap(), "inside\n");
     let file = scene.agent_dir().join("copy");
@@ -58,7 +58,7 @@ fn enters(scene: &Scene, vm: &str) {
         fs::read(&file).unwrap(),
         fs::read(&scene.client.config).unwrap()
     );
-    // The account is good for nothing else.
+    // The account allows nothing else.
     let mut other = scene.ssh("ssh");
     other.args(["-W", "127.0.0.1:22", "host"]);
     let said = scene.namespace.run(&other, SOON).unwrap_err().to_string();
@@ -70,7 +70,7 @@ fn enters(scene: &Scene, vm: &str) {
     assert!(!said.contains("a shell"), "{said}");
 }
 
-/// Writes a script of a page where the host's sshd can run it.
+/// Writes a script of the page to a place where the host's sshd can run it.
 fn script(scene: &Scene, name: &str, text: &str) -> String {
     let path = scene.agent_dir().join(name);
     fs::write(&path, text).unwrap();
@@ -187,7 +187,7 @@ fn the_stanzas_of_ssh_config_are_ones() {
     }
 }
 
-/// What ssh makes of the stanza for `vm`.
+/// The options that ssh reads from the stanza for `vm`.
 fn parsed(config: &Path) -> String {
     let mut ssh = Command::new("ssh");
     ssh.arg("-F").arg(config).args(["-G", "vm"]);

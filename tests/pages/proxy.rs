@@ -1,4 +1,4 @@
-//! The README's section on the proxy, and docs/proxy.md.
+//! The commands and files in the README's section on the proxy, and in docs/proxy.md.
 
 use std::fs;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use harness::ssh::{Client, Key};
 
 use super::{block, replaced};
 
-/// A system whose sshd is to become a proxy, and a VM's agent and sshd beside it.
+/// A system whose sshd becomes a proxy, with a VM's agent and sshd beside it.
 struct Proxy {
     namespace: Arc<Namespace>,
     key: Key,
@@ -63,7 +63,7 @@ impl Proxy {
         }
     }
 
-    /// Adds a page's line of `authorized_keys` with a real key in it.
+    /// Adds the page's line for `authorized_keys`, with a real key in it.
     fn authorize(&self, path: &str, line: &str, key: &Key) {
         let public = key.public().unwrap();
         let words: Vec<_> = public.split(' ').take(2).collect();
@@ -132,11 +132,11 @@ fn the_proxy_page_is_true_from_its_first_command_to_its_last() {
         assert_eq!(proxy.login("tunnel").unwrap(), "inside\n");
         drop(agent);
 
-        // Its other key file, and a port for the users of the jump account.
+        // `AuthorizedKeysFile`, and a port for users of the account `jump`.
         machine.check(&format!("rm {keys}"));
         let local = replaced(&line, "0.0.0.0:", "127.0.0.1:");
         proxy.authorize("/etc/ssh/vm_keys", local.trim_end(), &proxy.key);
-        // The first value of a setting counts.
+        // sshd uses the first value of a setting.
         let before = "/etc/ssh/sshd_config.d/40-keys.conf";
         proxy.append(before, &block(page, "sshd_config akc"));
         machine.check(&block(page, "sh jump"));
@@ -168,7 +168,7 @@ fn patterns_of_permitlisten_admit_what_the_page_says() {
         ssh.arg("-i").arg(&scene.key.path);
         ssh.args(["-p", "2222", "-o", "ExitOnForwardFailure=yes"]);
         ssh.args(["-o", "LogLevel=VERBOSE"]);
-        // Granted forwards are cancelled by the end of the session, which MaxSessions 0 brings.
+        // `MaxSessions 0` ends the session, which cancels a granted forward.
         ssh.args(["-R", &format!("{forward}:127.0.0.1:22")]);
         ssh.args([&format!("{TUNNEL_USER}@127.0.0.1"), "true"]);
         let said = scene.namespace.run(&ssh, SOON).unwrap_err().to_string();

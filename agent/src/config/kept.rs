@@ -1,8 +1,8 @@
-//! The last good configuration, kept for an agent that finds a broken one.
+//! The last good configuration, kept for an agent that starts with a broken file.
 //!
-//! A copy of the file lies in the runtime directory of the service, where it outlives a restart,
-//! and in its state directory, where it outlives a reboot. Either may be missing or read-only.
-//! It is for its owner alone (0600): a URL in it may have a token in its query.
+//! Copies of the file are kept in the service's runtime directory, which survives a restart, and in
+//! its state directory, which survives a reboot. Either directory may be missing or read-only. A
+//! copy has mode 0600, since a URL in the file may have a token in its query.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -26,8 +26,8 @@ pub(super) fn places() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Keeps `text` in each place that can be written. Where it can't be replaced, an older copy is
-/// removed: only the last good one counts.
+/// Writes `text` to each directory that is writable. Where an older copy can't be replaced, it is
+/// removed: only the last good configuration counts.
 pub(super) fn keep(places: &[PathBuf], text: &str) {
     for place in places {
         if read(&place.join(NAME)).is_ok_and(|kept| kept == text) {
@@ -40,7 +40,7 @@ pub(super) fn keep(places: &[PathBuf], text: &str) {
     }
 }
 
-/// Removes what is kept: there is no configuration any more.
+/// Removes all copies, since the configuration file is gone.
 pub(super) fn discard(places: &[PathBuf]) {
     for place in places {
         remove(place);
@@ -65,7 +65,7 @@ fn remove(place: &Path) {
     }
 }
 
-/// The name while it is written.
+/// The name of the temporary file that `store` renames.
 fn fresh() -> String {
     format!(".{NAME}.new")
 }
@@ -83,7 +83,7 @@ fn store(place: &Path, text: &str) -> io::Result<()> {
     fs::rename(&path, place.join(NAME))
 }
 
-/// Reads a copy that nobody else can have written.
+/// Reads a copy that no other user can have written.
 fn read(path: &Path) -> io::Result<String> {
     let found = fs::symlink_metadata(path)?;
     let own = found.is_file() && found.uid() == nix::unistd::geteuid().as_raw();

@@ -83,12 +83,13 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    /// Whether it is in the section of this name.
+    /// Whether the problem is in the section `name`.
     pub(super) fn is_in(&self, name: &str) -> bool {
         self.section == name
     }
 
-    /// Whether it may be meant for the section of this name.
+    /// Whether the problem is in the section `name`, or in an unknown section that may be meant for
+    /// it.
     pub(super) fn may_be_in(&self, name: &str) -> bool {
         let known = KEYS.iter().any(|(section, ..)| *section == self.section);
         self.is_in(name) || !known
@@ -101,7 +102,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Reads the whole configuration; one problem is one too many.
+/// Reads the whole configuration, and fails with the first problem.
 pub(super) fn parse(text: &str) -> Result<Config, String> {
     let table: Table = text.parse().map_err(|e| syntax(text, &e))?;
     let (config, problems) = read(&table);
@@ -111,7 +112,8 @@ pub(super) fn parse(text: &str) -> Result<Config, String> {
     }
 }
 
-/// Where `text` is no TOML, and why. The line itself is not repeated: it may have a token in it.
+/// The line, column and cause of a TOML syntax error, without the text of the line: it may have a
+/// token in it.
 pub(super) fn syntax(text: &str, error: &toml::de::Error) -> String {
     let start = error.span().map_or(text.len(), |span| span.start);
     let before = text.get(..start).unwrap_or(text);
@@ -120,7 +122,7 @@ pub(super) fn syntax(text: &str, error: &toml::de::Error) -> String {
     format!("line {line}, column {column}: {}", error.message().trim())
 }
 
-/// Takes every value that is valid, and says what is wrong with the rest, by section and key.
+/// Sets every valid value. Returns the problems of the other keys, by section and key.
 pub(super) fn read(table: &Table) -> (Config, Vec<Problem>) {
     let mut config = Config::default();
     let mut problems = Vec::new();
@@ -161,7 +163,7 @@ pub(super) fn read(table: &Table) -> (Config, Vec<Problem>) {
     (config, problems)
 }
 
-/// What no key can tell by itself.
+/// Problems that involve more than one key.
 fn disagreement(config: &Config) -> Option<Problem> {
     if let (Listen::Unix(own), Some(Address::Unix(sshd))) = (&config.listen, &config.sshd)
         && own == sshd

@@ -1,12 +1,12 @@
-//! What a broken configuration still says.
+//! Reads the valid part of a broken configuration.
 //!
-//! Lines that are no TOML are left out, and each key that is valid by itself counts. A key that is
-//! not valid has its default, except where the default could allow what the file was to forbid:
+//! Lines that are not TOML are skipped, and each key that is valid by itself is set. An invalid key
+//! keeps its default, unless the default could enable what the file was written to disable:
 //!
-//! - a value of `listen` that can mean "off" switches the bridge off, also without quotes, under a
-//!   misspelt name or in a wrong section;
-//! - with a problem in `[tunnel]`, the tunnel is off; with one in `[report]`, no guest attributes
-//!   are written. The same goes for a line that can't be read, which may belong there.
+//! - A value of `listen` that can mean "off" switches the bridge off, also without quotes, under a
+//!   misspelt key or in a wrong section.
+//! - A problem in `[tunnel]` switches the tunnel off, and one in `[report]` the guest attributes. A
+//!   line that is not TOML switches both off, since it may belong to either section.
 
 use toml::{Table, Value};
 
@@ -15,23 +15,23 @@ use super::values::is_near;
 use super::{Config, GuestAttributes, Listen};
 use crate::metadata::document::When;
 
-/// The most lines that are left out, one by one, before none of the file counts.
+/// The most syntax errors that are skipped. A file with more is ignored as a whole.
 const MOST: usize = 64;
 
-/// What people write to switch something off.
+/// Words that people write to switch something off.
 const OFF: [&str; 10] = [
     "", "off", "of", "no", "none", "never", "false", "disable", "disabled", "0",
 ];
 
-/// A configuration that was read as far as possible.
+/// The valid part of a broken configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Salvaged {
     pub(super) config: Config,
-    /// What is wrong, in the order of the file where it is no TOML, else by section and key.
+    /// The problems: syntax errors in the order of the file, then the rest by section and key.
     pub(super) problems: Vec<String>,
 }
 
-/// Reads as much of `text` as can be read.
+/// Reads the valid part of `text`.
 pub(super) fn salvage(text: &str) -> Salvaged {
     let Legible {
         table,
@@ -56,7 +56,7 @@ pub(super) fn salvage(text: &str) -> Salvaged {
     Salvaged { config, problems }
 }
 
-/// The part of a file that is TOML.
+/// The part of a file that is valid TOML.
 #[derive(Default)]
 struct Legible<'a> {
     table: Table,
@@ -77,7 +77,7 @@ fn legible(text: &str) -> Legible<'_> {
         let before = rest.get(..start).unwrap_or(&rest);
         let at = before.matches('\n').count();
         legible.problems.push(keys::syntax(&rest, &error));
-        // An error at the end of the text is one of the last line that says anything.
+        // An error at the end of the text belongs to the last line that is not empty.
         let Some(line) = (0..=at.min(lines.len().saturating_sub(1)))
             .rev()
             .chain(at..lines.len())
@@ -90,7 +90,7 @@ fn legible(text: &str) -> Legible<'_> {
             .iter()
             .position(|next| next.trim_start().starts_with('['))
             .map_or(lines.len(), |next| line + 1 + next);
-        // Below a broken header, the keys would be taken for those of the section before.
+        // TOML would read the keys below a broken header as keys of the previous section.
         let end = if header { end } else { line + 1 };
         for line in &mut lines[line..end] {
             legible.left_out.push(std::mem::take(line));
@@ -107,7 +107,7 @@ fn line_means_off(line: &str) -> bool {
         .is_some_and(|(key, value)| is_listen(key.trim()) && word_means_off(value))
 }
 
-/// Whether a key in `table`, or in a section of it, switches the bridge off.
+/// Whether a key in `table`, or in one of its sections, switches the bridge off.
 fn means_off(table: &Table) -> bool {
     table.iter().any(|(key, value)| match value {
         Value::Table(section) => means_off(section),

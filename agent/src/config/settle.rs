@@ -22,9 +22,9 @@ use crate::status::model::{ConfigState, Configuration, Fault};
 /// The configuration in force, and what is wrong with the file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// What is in force.
+    /// The configuration in force.
     pub config: Config,
-    /// Where it comes from.
+    /// Which configuration that is.
     pub state: ConfigState,
     /// The file.
     pub file: PathBuf,
@@ -32,7 +32,7 @@ pub struct Settled {
     pub broken: Option<Broken>,
 }
 
-/// What is wrong with a configuration.
+/// A fault of the configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Broken {
     /// The file can't be read.
@@ -40,9 +40,9 @@ pub enum Broken {
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// What the kernel says.
+        /// The kernel's error.
         why: String,
-        /// What it means for the agent.
+        /// The configuration in force instead.
         in_force: &'static str,
     },
     /// The file is no TOML, or has an unknown key or a wrong value.
@@ -52,7 +52,7 @@ pub enum Broken {
         file: PathBuf,
         /// The place, what was found there, and what is accepted.
         problem: String,
-        /// What it means for the agent.
+        /// The configuration in force instead.
         in_force: &'static str,
     },
 }
@@ -82,8 +82,8 @@ impl Explain for Broken {
 }
 
 impl Settled {
-    /// Reads `path`, or [`DEFAULT_PATH`] when there is none; only the latter may be missing. Keeps
-    /// a good configuration for the agents that come.
+    /// Reads `path`, or [`DEFAULT_PATH`] if it is `None`; only the default path may be missing.
+    /// Keeps a copy of a good configuration for later starts.
     #[must_use]
     pub fn read(path: Option<&Path>) -> Self {
         Self::read_in(path, &kept::places())
@@ -140,7 +140,7 @@ impl Settled {
         settled(config, state, Some(broken))
     }
 
-    /// The slice of the status.
+    /// The slice `config` of the status.
     #[must_use]
     pub fn show(&self) -> Configuration {
         Configuration {
@@ -155,7 +155,7 @@ impl Settled {
 }
 
 impl Config {
-    /// Where the agent that runs with this file answers, as far as the file tells.
+    /// The status socket of the agent that runs with this file, as far as the file can be read.
     #[must_use]
     pub fn status_socket(path: Option<&Path>) -> PathBuf {
         let text = kept::read_bounded(path.unwrap_or(Path::new(DEFAULT_PATH)));
@@ -169,7 +169,7 @@ const VALID_KEYS: &str = "no good one is known, so its valid keys and the defaul
                           and the tunnel is off";
 const DEFAULTS: &str = "no good one is known, so the defaults are in force, and the tunnel is off";
 
-/// What an unreadable file says.
+/// The configuration for an unreadable file.
 fn illegible() -> Salvaged {
     let config = Config {
         guest_attributes: GuestAttributes::Never,
@@ -188,21 +188,21 @@ fn without_tunnel(config: Config) -> Config {
     }
 }
 
-/// The kept configuration. It was good for the agent that kept it: a key in it that is unknown here
-/// belongs to another version.
+/// The newest copy that parses. The agent that kept the copy accepted it, so a key that is unknown
+/// here belongs to another version.
 fn last_good(places: &[PathBuf]) -> Option<Config> {
     kept::load(places).find_map(|text| {
         let table = text.parse().ok()?;
         let (read, problems) = keys::read(&table);
         let config = salvage(&text).config;
-        // An unknown section is none that is misspelt.
+        // An unknown section belongs to another version: it is not a misspelt `[tunnel]`.
         let tunnel = problems.iter().any(|problem| problem.is_in("tunnel"));
         let when = if tunnel { config.when } else { read.when };
         Some(Config { when, ..config })
     })
 }
 
-/// The first problem, and how many follow.
+/// The first problem, and the number of further ones.
 fn count(problems: &[String]) -> String {
     let (first, others) = match problems.split_first() {
         Some((first, others)) => (first.as_str(), others.len()),

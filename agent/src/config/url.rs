@@ -31,7 +31,7 @@ impl HttpUrl {
             let found = shown(text);
             format!("found \"{found}\", expected \"http://HOST[:PORT]\"")
         };
-        // The library reads these as well: `https:///vms` as the host vms, tabs as nothing.
+        // The URL library accepts more: it reads `https:///vms` as the host vms, and ignores tabs.
         let authority = text.split_once("://").map(|(_, rest)| rest);
         let no_host =
             authority.is_none_or(|rest| rest.is_empty() || rest.starts_with(['/', '\\', '?', '#']));
@@ -62,7 +62,7 @@ impl HttpUrl {
         &self.text
     }
 
-    /// As [`parse`](Self::parse) reads it, with the name of the interface.
+    /// The URL as [`parse`](Self::parse) reads it, with the name of the interface.
     #[must_use]
     pub fn as_written(&self) -> String {
         match &self.interface {
@@ -79,7 +79,7 @@ impl HttpUrl {
 }
 
 impl fmt::Display for HttpUrl {
-    /// Without its query, which may have a token in it.
+    /// The URL without its query, which may have a token in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&shown(&self.text))
     }
@@ -91,8 +91,8 @@ impl fmt::Debug for HttpUrl {
     }
 }
 
-/// A text that may be a URL, right or wrong, as everybody may see it: without the query and the
-/// fragment, and without the account. Both may hold a secret.
+/// A text that may be a URL, valid or not, in a form that is safe to print: without the query, the
+/// fragment and the account, which may hold secrets.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let Some((before, host)) = text.rsplit_once('@') else {

@@ -52,7 +52,7 @@ where
         .ok_or_else(|| format!("found {}, expected 1 to {most}", kind(value)))
 }
 
-/// Where sshd listens; none leaves it to the agent to find it.
+/// The address of sshd; `None` lets the agent search for it.
 pub(super) fn sshd(text: &str) -> Result<Option<Address>, String> {
     if text == "auto" {
         return Ok(None);
@@ -187,7 +187,7 @@ pub(super) fn unknown(place: &str, found: &str, known: &[&str]) -> String {
     format!("{place} is unknown{hint} (accepted: {})", known.join(", "))
 }
 
-/// Whether `found` may be a slip of the pen for `name`.
+/// Whether `found` is likely a misspelling of `name`.
 pub(super) fn is_near(found: &str, name: &str) -> bool {
     strsim::levenshtein(found, name) <= name.len().div_ceil(2)
 }

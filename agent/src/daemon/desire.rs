@@ -31,7 +31,7 @@ pub(super) struct Desire {
     pub(super) nat: Slice<model::Nat>,
     pub(super) instance_id: Slice<Option<String>>,
     pub(super) certificate: Slice<Option<model::Certificate>>,
-    /// The fingerprint of the key of the document in force.
+    /// The fingerprint of the key in the document in force.
     pub(super) key: Slice<Option<String>>,
     /// Has the metadata read again, for a newer certificate.
     pub(super) reread: mpsc::Sender<Nudge>,

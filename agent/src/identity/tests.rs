@@ -79,7 +79,7 @@ fn the_last_file_that_names_a_default_user_wins() {
     );
     etc.write("cloud/cloud.cfg.d/99-user.cfg.disabled", DEBIAN);
     assert_eq!(etc.user(), ("ops".to_owned(), LoginSource::CloudInit));
-    // A file that can't be understood says nothing.
+    // A file that can't be parsed is ignored.
     etc.write("cloud/cloud.cfg.d/60-bad.cfg", "system_info: [");
     assert_eq!(etc.user().0, "ops");
 }

@@ -4,18 +4,18 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// Permissions of the group and of others (ssh refuses a private key with any of them).
+/// Permissions of the group and of others. ssh refuses a private key with any of them.
 const OTHERS: u32 = 0o077;
-/// Root's file with this one alone is for the group that root gave it, such as the agent's.
+/// Group read on a file of root's is allowed: root chose the group, such as the agent's.
 const GROUP_READ: u32 = 0o040;
-/// Write permission for the group and for others, and the bit that keeps files of a directory with
-/// their owners.
+/// Write permission for the group and for others, and the sticky bit, which lets only owners
+/// replace files in a directory.
 const WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
-/// A warning for a regular file that other users may read or replace, with the command that changes
-/// it. The files that systemd passes on keep no mode, so the path itself is looked at, which takes
-/// no right to read the file.
+/// A warning for a regular file that other users may read or replace, with the command that
+/// corrects the permissions. A credential does not have the mode of its source, so the path itself
+/// is checked: stat(2) needs no permission to read the file.
 pub(super) fn exposed(path: &Path) -> Option<String> {
     let file = fs::metadata(path).ok().filter(Metadata::is_file)?;
     let mode = file.permissions().mode() & 0o7777;
@@ -26,7 +26,7 @@ pub(super) fn exposed(path: &Path) -> Option<String> {
             rights(mode)
         ));
     }
-    // The directory that has the file, and not the one with a link to it.
+    // The directory of the file itself, and not that of a symbolic link to it.
     let path = fs::canonicalize(path).ok()?;
     let directory = path.parent()?;
     let found = fs::metadata(directory).ok()?;
@@ -42,7 +42,7 @@ pub(super) fn exposed(path: &Path) -> Option<String> {
     })
 }
 
-/// Whether only a group with the owner's number may write, as the group of each user's own has it.
+/// Whether only a group with the owner's number may write: the private group of that user.
 fn is_private_group(found: &Metadata) -> bool {
     found.mode() & 0o002 == 0 && found.uid() == found.gid()
 }

@@ -17,7 +17,7 @@ use crate::explain::Explain;
 /// The path that stands for standard input.
 const STDIN: &str = "-";
 
-/// Where the document at `path` comes from, as an error names it.
+/// The name of the document at `path` in messages.
 #[must_use]
 pub fn place(path: &Path) -> String {
     if path == Path::new(STDIN) {
@@ -27,8 +27,8 @@ pub fn place(path: &Path) -> String {
     }
 }
 
-/// Reads the document at `path` for a person who wants to know whether it is good: a file, a pipe
-/// such as `/dev/fd/3` or `<(command)` in bash, or standard input for `-`.
+/// Reads the document at `path` for `vmagent check-config`: a file, a pipe such as `/dev/fd/3` or
+/// bash's `<(command)`, or standard input for `-`.
 ///
 /// # Errors
 /// A file that can't be read, or what is wrong with it, with the advice.

@@ -69,7 +69,7 @@ pub(super) fn read_bounded(path: &Path) -> Result<Content, SourceFault> {
     }
 }
 
-/// Reads at most [`LIMIT`] bytes; none where there are more.
+/// Reads at most [`LIMIT`] bytes; `None` if there are more.
 ///
 /// # Errors
 /// Those of the reader.

@@ -111,7 +111,7 @@ pub struct ServiceForward {
     pub at: RemoteForward,
     /// Where the service listens in this guest.
     pub to: SocketAddr,
-    /// The source addresses of its connections.
+    /// The source addresses that the service sees.
     pub origins: Origins,
 }
 

@@ -6,13 +6,13 @@
 //!    └──────────── one JSON object, then the end ────  over as a credential, afresh each time)
 //! ```
 //!
-//! Each file has a socket and a unit of its own, `vmagent-file@.service`: systemd bounds the
-//! credentials of a unit together, so one that is too large costs only itself. The answer is
-//! `{"file": {"state": "present", "base64": ".."}}`, or `absent`, or `failed` with a `problem`.
+//! Each file has its own socket and unit, `vmagent-file@.service`: systemd bounds the sum of a
+//! unit's credentials, so a file that is too large affects no other. The answer is `{"file":
+//! {"state": "present", "base64": ".."}}`, or `absent`, or `failed` with a `problem`.
 //!
-//! [`SOCKET`] leads to another process, which has an entry for each of the small files that the
-//! agent's sandbox hides ([`FILES`]), and for the files of labelled disks ([`volumes`]). It reads
-//! disks by itself, and is not root either. One pull serves a round.
+//! [`SOCKET`] leads to another unprivileged process. Its answer has an entry for each small file
+//! that the agent's sandbox hides ([`FILES`]), and for the files of labelled disks, which this
+//! process reads itself ([`volumes`]). The agent connects to it once in each round.
 
 pub mod volumes;
 
@@ -38,8 +38,8 @@ use super::reading::{Secret, append};
 /// Where systemd listens for us.
 pub const SOCKET: &str = "/run/vmagent-inputs.sock";
 
-/// The names of credentials, and the files that they are loaded from: small ones that the agent's
-/// sandbox hides, or that only root may read.
+/// The names of credentials and their source files: small ones that the agent's sandbox hides, or
+/// that only root may read.
 pub const FILES: [(&str, &str); 5] = [
     ("kernel-command-line", "/proc/cmdline"),
     ("product-serial", "/sys/class/dmi/id/product_serial"),
@@ -48,20 +48,20 @@ pub const FILES: [(&str, &str); 5] = [
     ("board-serial", "/sys/class/dmi/id/board_serial"),
 ];
 
-/// The credential of a unit that reads one file, and the name of its entry.
+/// The name of the credential in a unit that reads one file, and of its entry in the answer.
 const FILE: &str = "file";
 
-/// The largest file that systemd passes on, in bytes: the name of the credential counts.
+/// The largest file that systemd passes on, in bytes: systemd counts the credential's name too.
 pub(super) const LARGEST: u64 = (1 << 20) - FILE.len() as u64;
 
-/// How often a file is asked for whose unit was still busy with a connection before.
+/// How often a file is requested: systemd closes a connection that arrives while its unit is busy.
 const TRIES: u32 = 3;
 
 /// How long a pull may take; systemd starts a process for it.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// The most that a pull may bring, in bytes. A unit has 1 MiB of credentials at most, and of each
-/// disk comes no more than that.
+/// The largest answer, in bytes. The credentials of a unit have 1 MiB at most, and the files of
+/// each disk no more than that.
 const LIMIT: usize = 6 << 20;
 
 #[derive(Serialize, Deserialize)]
@@ -115,7 +115,8 @@ impl Entry {
 
 /// Writes what is in `$CREDENTIALS_DIRECTORY` to `out`: the hidden command `vmagent inputs`.
 ///
-/// Where `out` listens, it is the one file to the first connection; else the other inputs.
+/// If `out` is a listening socket, its first connection gets the unit's one file. Otherwise `out`
+/// gets the other inputs.
 ///
 /// # Errors
 /// There is no such directory, or `out` can't be written to.
@@ -222,7 +223,8 @@ async fn pulled(path: &Path, tries: u32) -> Result<Delivered, String> {
         .map_err(|_| format!("{shown} says something else than expected"))
 }
 
-/// What one of some connections brings; systemd closes one that came while the unit was busy.
+/// Reads the answer in up to `tries` connections: systemd closes one that arrives while the unit is
+/// busy.
 async fn receive_of(path: &Path, tries: u32) -> io::Result<Secret> {
     for _ in 1..tries {
         let bytes = receive(path).await?;

@@ -68,7 +68,8 @@ enum Trouble {
     Unfit(&'static str),
 }
 
-/// The document can't be kept: the next agent needs the metadata to come up.
+/// The document can't be kept, so the next agent can't open the tunnel before it has read the
+/// metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the document can't be kept in {}: {why}", directory.display())]
 pub(super) struct Unkept {
@@ -91,7 +92,7 @@ impl Explain for Unkept {
 /// Keeps one document, or none.
 #[derive(Debug)]
 pub struct Keeper {
-    /// Why the document in force is not in the file.
+    /// Why the document in force is not in the kept file.
     unkept: Option<Unkept>,
     directory: Option<PathBuf>,
     machine_id: Option<String>,
@@ -141,7 +142,7 @@ impl Keeper {
         }
     }
 
-    /// Why the document in force is not kept, if that was tried and has failed.
+    /// Why the document in force is not kept; `None` unless an attempt has failed.
     pub(super) fn unkept(&self) -> Option<&Unkept> {
         self.unkept.as_ref()
     }

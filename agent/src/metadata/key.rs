@@ -28,7 +28,7 @@ pub enum KeyFault {
     /// It is in PuTTY's format.
     #[error("found a key in PuTTY's format, expected OpenSSH or PEM")]
     Putty,
-    /// It is where the key is, not the key.
+    /// The value is the path of a key file, not a key.
     #[error("found the path of a file, expected the private key itself")]
     Path,
     /// It starts but does not end.

@@ -25,14 +25,14 @@ pub enum Reading {
     Found(Arc<Document>),
     /// It answered: it has none.
     Absent,
-    /// It says `null` in the place for one: it has none.
+    /// The place for a document holds `null`: there is none.
     Empty(Blank),
-    /// It has none, by an answer that a failure can cause as well, such as an empty page: a
-    /// document that it had is not gone for that.
+    /// The answer has no document, but a failure can cause such an answer too, for example an empty
+    /// page. An earlier document stays in force.
     Silent {
-        /// What has failed then.
+        /// The fault to report while an earlier document stays in force.
         fault: SourceFault,
-        /// The place with nothing in it, if there is one.
+        /// The empty place, if there is one.
         blank: Option<Blank>,
     },
     /// It did not answer, or what it has is wrong.
@@ -55,8 +55,8 @@ impl Reading {
         reading
     }
 
-    /// The reading of a place with nothing in it, as a full disk, a template without its value or
-    /// a broken server leave it.
+    /// The reading of an empty place. A full disk, a template without its value or a broken server
+    /// can cause it.
     pub(super) fn nothing(place: &str) -> Self {
         let blank = Blank::at(place);
         let fault = SourceFault::Blank(blank.clone());
@@ -64,7 +64,7 @@ impl Reading {
         Self::Silent { fault, blank }
     }
 
-    /// This reading of `bytes`; [`Reading::nothing`] where it is absent because the page is empty.
+    /// This reading of `bytes`, or [`Reading::Silent`] if it is absent because the page is empty.
     pub(super) fn or_nothing(self, place: &str, bytes: &[u8]) -> Self {
         if self == Self::Absent && is_blank(bytes) {
             return Self::hollow(SourceFault::Blank(Blank::at(place)));
@@ -72,7 +72,7 @@ impl Reading {
         self
     }
 
-    /// The reading of an answer that says "none", as `fault` makes it do as well.
+    /// The reading of an answer without a document that `fault` can cause too.
     pub(super) fn hollow(fault: SourceFault) -> Self {
         let blank = None;
         Self::Silent { fault, blank }
@@ -126,8 +126,8 @@ fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(u8::is_ascii_whitespace)
 }
 
-/// Whether a text that holds no more than an empty place for a document says `null` there. A key
-/// without a value is what a template leaves whose variable is empty.
+/// Whether the text of an empty place contains `null`. A key without a value does not count: a
+/// template whose variable is empty leaves such a key.
 fn says_null(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let code = text.lines().map(|line| line.split('#').next());

@@ -35,7 +35,7 @@ const FOR_OTHERS: [&str; 7] = [
     "## template:",
 ];
 
-/// How it tells a cloud-config.
+/// The first line by which cloud-init recognises a cloud-config.
 const CONFIG: &str = "#cloud-config";
 
 /// How it tells a list of parts in YAML.
@@ -63,8 +63,8 @@ const CONFIGS: [&str; 18] = [
     "application/x-gzip-compressed",
 ];
 
-/// Types of a message's parts that hold a cloud-config only if their first line says so. Writers
-/// of messages give them to any text, and cloud-init goes by the line too.
+/// The types of message parts that hold a cloud-config only if their first line says so. Many
+/// programs give these types to any text, and cloud-init checks the first line as well.
 const BY_FIRST_LINE: [&str; 2] = ["text/x-shellscript", "text/x-not-multipart"];
 
 /// Reads the user-data `body` that was found at `place`.
@@ -208,7 +208,7 @@ fn kind(text: &[u8]) -> Kind {
     }
 }
 
-/// Whether the first line says that this is a cloud-config, or a list of them.
+/// Whether the first line marks a cloud-config, or an archive of them.
 fn says_config(text: &[u8]) -> bool {
     begins(text.trim_ascii_start(), CONFIG) && !matches!(kind(text), Kind::ForOthers)
 }

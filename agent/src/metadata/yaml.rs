@@ -22,17 +22,16 @@ const BUDGET: usize = 4 << 20;
 /// What a node weighs beside its text; about what one costs in memory.
 const NODE: usize = 64;
 
-/// Why a text is not one document of YAML.
+/// Why a text is not exactly one YAML document.
 #[derive(Debug)]
 pub(super) enum Mistake {
-    /// It has another document, which begins at this line.
+    /// A second document begins at this line.
     Second(usize),
-    /// It is no YAML, or larger than it may be.
+    /// The text is not YAML, or exceeds a limit.
     Syntax {
-        /// The mistake with its line, and with nothing of the text itself: next to it may stand a
-        /// private key.
+        /// The mistake and its line, without any of the text: a private key may be near it.
         problem: String,
-        /// What to write instead, where that is known.
+        /// The advice, where the mistake is known.
         advice: Option<String>,
     },
 }
@@ -44,8 +43,8 @@ impl From<String> for Mistake {
     }
 }
 
-/// Composes the one document in `text`. An empty text is null. Empty documents before and after
-/// it, as a final `---` makes one, do not count.
+/// Composes the one document in `text`. An empty text is null. An empty document before or after it
+/// is ignored, such as the one after a final `---`.
 ///
 /// # Errors
 /// See [`Mistake`].
@@ -84,7 +83,7 @@ pub(super) fn compose(text: &str) -> Result<Tree, Mistake> {
 struct Composer<'a> {
     text: &'a str,
     events: Parser<'a, StrInput<'a>>,
-    /// Where the last event began, from 1.
+    /// The line of the last event, from 1.
     line: usize,
     anchors: HashMap<usize, Tree>,
     budget: usize,
@@ -242,7 +241,7 @@ fn number(text: &str) -> Option<Number> {
     if let Some(octal) = text.strip_prefix("0o") {
         return u64::from_str_radix(octal, 8).ok().map(Number::from);
     }
-    // Octal in YAML 1.1, decimal in 1.2: whoever needs a number there says so.
+    // Octal in YAML 1.1, decimal in 1.2: the text stays a string, which a key for a number refuses.
     if digits.len() > 1 && digits.bytes().all(|b| b.is_ascii_digit()) && digits.starts_with('0') {
         return None;
     }

@@ -41,8 +41,9 @@ const BATCH: usize = 4 * READ;
 const STALL: Duration = Duration::from_secs(8);
 
 /// TCP keepalive of a connection of which one direction has ended: the time before the first probe,
-/// the time between probes, and how many may be lost. A service that has closed its socket answers
-/// no probe for 60 s (`tcp_fin_timeout`, ip-sysctl), and each one with a reset from then on.
+/// the time between probes, and how many may be lost. The kernel of a service that has closed its
+/// socket ignores probes for 60 s (`tcp_fin_timeout`, ip-sysctl), and then answers each with a
+/// reset.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(10), 6);
 
 /// How long a packet may wait for the channel's window before it counts as blocked.
@@ -59,8 +60,8 @@ pub struct Moved {
 
 /// Relays until the peer closes the channel, or the service breaks off.
 ///
-/// A direction that has ended is closed on the other side, and the other direction goes on for as
-/// long as the service and the channel do: a service may work for minutes on its answer.
+/// When one direction ends, the relay closes it on the other side. The other direction stays open
+/// as long as the service and the channel do: a service may work on its answer for minutes.
 ///
 /// `first` has been read from the channel already; `backlog` and `outbox` are the session's.
 /// `note` is called whenever bytes of the channel went to the service. The channel is closed when
@@ -128,7 +129,7 @@ enum End {
     Broken,
 }
 
-/// From the service to the channel, until either of them is gone.
+/// Copies from the service to the channel, until either of them is gone.
 async fn outward(
     service: OwnedReadHalf,
     channel: &ChannelWriteHalf<Msg>,
@@ -156,11 +157,11 @@ async fn outward(
     }
 }
 
-/// Reads what the service says next; none at its end.
+/// Reads the service's next bytes; `None` at the end of its stream.
 async fn read(service: &OwnedReadHalf) -> io::Result<Option<Bytes>> {
     loop {
         service.readable().await?;
-        // Not before there is something to read: an idle connection holds no buffer.
+        // The buffer is allocated once there is data: an idle connection holds none.
         let mut buffer = BytesMut::with_capacity(READ);
         match service.try_read_buf(&mut buffer) {
             Ok(0) => return Ok(None),
@@ -171,14 +172,14 @@ async fn read(service: &OwnedReadHalf) -> io::Result<Option<Bytes>> {
     }
 }
 
-/// Has the kernel find out whether the service still has its end of the connection.
+/// Enables TCP keepalive, with which the kernel detects that the service has left the connection.
 fn keep_alive(service: &TcpStream) {
     let (idle, interval, lost) = KEEPALIVE;
     let keepalive = TcpKeepalive::new()
         .with_time(idle)
         .with_interval(interval)
         .with_retries(lost);
-    // A connection without it ends with its channel.
+    // Without keepalive, the connection ends with its channel.
     let _ = SockRef::from(service).set_tcp_keepalive(&keepalive);
 }
 

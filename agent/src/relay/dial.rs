@@ -27,12 +27,12 @@ pub struct Dialer {
     shared: Arc<Shared>,
 }
 
-/// What all clones of a dialer know.
+/// The state that all clones of a dialer share.
 #[derive(Debug, Default)]
 struct Shared {
     /// sshd looks up the name of each client's address.
     looks_up_names: AtomicBool,
-    /// The journal has the line about a source address that can't be used.
+    /// The warning about an unusable source address is in the journal already.
     warned: AtomicBool,
 }
 
@@ -43,7 +43,7 @@ impl Default for Dialer {
 }
 
 impl Dialer {
-    /// A dialer whose connections come from these source addresses.
+    /// A dialer that uses these source addresses.
     #[must_use]
     pub fn new(origins: Origins) -> Self {
         Self {
@@ -62,15 +62,15 @@ impl Dialer {
         }
     }
 
-    /// Sets whether sshd looks up the name of each client's address (`UseDNS yes`). The host then
-    /// connects from the kernel's choice, 127.0.0.1, whose name is in /etc/hosts: its logins wait
-    /// for no name server.
+    /// Sets whether sshd looks up the name of each client's address (`UseDNS yes`). If it does, the
+    /// kernel chooses the host's source address, 127.0.0.1, whose name is in /etc/hosts: the host's
+    /// logins then wait for no name server.
     pub fn set_looks_up_names(&self, looks_up: bool) {
         self.shared.looks_up_names.store(looks_up, Relaxed);
     }
 
-    /// The address from which `origin` reaches `service`, where it has one of its own: for a
-    /// service on an IPv4 address of this guest. IPv6 has one loopback address only.
+    /// The source address of `origin` for `service`, if the service has an IPv4 address of this
+    /// guest. For IPv6 there is none: IPv6 has only one loopback address.
     fn source(&self, service: SocketAddr, origin: &Origin) -> Option<IpAddr> {
         let own = match service.ip() {
             IpAddr::V4(address) if address.is_loopback() => true,
@@ -90,14 +90,14 @@ impl Dialer {
         stream.local_addr().is_ok_and(|local| local.ip() == own)
     }
 
-    /// Connects to `service` for `origin`; small packets are sent at once.
+    /// Connects to `service` for `origin`, without Nagle's delay.
     ///
-    /// Where the kernel can't use the origin's own address, as on a loopback interface with
-    /// 127.0.0.1 alone, it chooses one. A refusal is no such case: a firewall may have banned the
-    /// origin by its address.
+    /// If the kernel can't use the origin's own address, the kernel chooses one: for example, where
+    /// the loopback interface has only 127.0.0.1. After a refused connection no other address is
+    /// tried, since a firewall may have banned the origin by its address.
     ///
     /// # Errors
-    /// What the kernel says, or `TimedOut` after eight seconds.
+    /// The kernel's error, or `TimedOut` after eight seconds.
     pub async fn dial(&self, service: SocketAddr, origin: &Origin) -> io::Result<TcpStream> {
         let Some(source) = self.source(service, origin) else {
             return connect(service, None).await;

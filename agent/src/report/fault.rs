@@ -11,7 +11,7 @@ pub(super) enum ReportFault {
     /// No connection came about, or it broke.
     #[error("{url} can't be told how this VM is to be reached: {problem}")]
     Unreachable { url: String, problem: String },
-    /// https, and nothing here to check a server by.
+    /// The URL is https, and this system has no CA certificates.
     #[error(
         "{url} can't be told how this VM is to be reached, since no server could be checked: {problem}"
     )]

@@ -53,8 +53,8 @@ pub fn reporters(config: &Config, board: &Board) -> Vec<Reporter> {
         .collect()
 }
 
-/// Reports to the `report.url` of the document in force, for as long as it is polled. For where the
-/// configuration has no `[report] url`.
+/// Reports to the `report.url` of the document in force, for as long as it is polled. Used where
+/// the configuration has no `[report] url`.
 pub async fn follow(mut documents: watch::Receiver<InForce>, board: Board) {
     let url = |in_force: &InForce| in_force.document.as_ref()?.report_url.clone();
     loop {

@@ -1,4 +1,4 @@
-//! Where sshd listens: a TCP address, or a Unix socket.
+//! The address of sshd: a TCP address, or a Unix socket.
 
 use std::fmt;
 use std::fs;
@@ -15,10 +15,10 @@ use super::listening;
 use crate::origin::Origin;
 use crate::relay::dial::Dialer;
 
-/// How long a connection to a Unix socket may take: as long as one over TCP.
+/// The deadline of a connection to a Unix socket, as for one over TCP.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// Between two connects to a Unix socket whose queue is full (`EAGAIN`, unix(7)).
+/// The pause before the next connect to a Unix socket whose queue is full (`EAGAIN`, unix(7)).
 const FULL: Duration = Duration::from_millis(20);
 
 /// Where an sshd listens.
@@ -31,14 +31,14 @@ pub enum Address {
 }
 
 impl Address {
-    /// Connects to sshd for `origin`. A Unix socket shows sshd no address, so all origins look
-    /// alike to it there.
+    /// Connects to sshd for `origin`. On a Unix socket sshd sees no client address, so it can't
+    /// tell origins apart.
     ///
-    /// The stream of a Unix socket is a [`TcpStream`] as well: that type makes only calls that all
-    /// stream sockets have, except for the options of TCP and the addresses, which fail.
+    /// The stream of a Unix socket is a [`TcpStream`] as well. Of the calls that this type makes,
+    /// only those for TCP options and for addresses fail on a Unix socket.
     ///
     /// # Errors
-    /// What the kernel says, or `TimedOut` after eight seconds.
+    /// The kernel's error, or `TimedOut` after eight seconds.
     pub async fn dial(&self, dialer: &Dialer, origin: &Origin) -> io::Result<TcpStream> {
         match self {
             Self::Tcp(address) => dialer.dial(*address, origin).await,
@@ -49,7 +49,7 @@ impl Address {
         }
     }
 
-    /// The socket that listens here, as the kernel lists it; none also where the kernel can't say.
+    /// The listening socket at this address; `None` also if the kernel can't say.
     pub(super) fn listener(&self) -> Option<listening::Owner> {
         match self {
             Self::Tcp(address) => listening::look(*address),
@@ -72,7 +72,7 @@ async fn connect(path: &Path) -> io::Result<UnixStream> {
     }
 }
 
-/// Whether a line of `/proc/net/unix` is a socket that listens on `path`.
+/// Whether a line of `/proc/net/unix` describes a socket that listens on `path`.
 fn listens_on(line: &str, path: &Path) -> Option<listening::Owner> {
     // `__SO_ACCEPTCON` (linux/net.h).
     const ACCEPTS: &str = "00010000";
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(address.listener(), None);
     }
 
-    /// The kernel refuses the connect at once while the queue is full.
+    /// The kernel refuses a connect at once while the queue is full.
     #[tokio::test]
     async fn a_full_queue_is_waited_for() {
         let dir = tempfile::tempdir().unwrap();

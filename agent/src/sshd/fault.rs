@@ -12,7 +12,7 @@ use crate::explain::Explain;
 pub struct CheckError {
     pub(super) address: Address,
     pub(super) reason: Reason,
-    /// The places where sshd was looked for, if it is searched for.
+    /// The places where the agent searched for sshd, unless the address is configured.
     pub(super) looked_at: Option<String>,
 }
 
@@ -21,7 +21,7 @@ pub struct CheckError {
 pub enum Reason {
     /// Nobody listens, or the address can't be reached.
     Down(io::Error),
-    /// This user listens there, and is not root.
+    /// This user, who is not root, listens there.
     Stranger(u32),
     /// Connected, and not a word for this time.
     Silent(Duration),
@@ -56,7 +56,7 @@ impl CheckError {
                 || said.starts_with("Exceeded MaxStartups"))
     }
 
-    /// Whether the server said something that sshd never says.
+    /// Whether the server sent something that sshd never sends.
     pub(super) fn is_of_another_server(&self) -> bool {
         match &self.reason {
             Reason::NotSsh(_) => true,

@@ -1,4 +1,5 @@
-//! Where sshd may be, without being told: files name places, and the kernel says who listens.
+//! Searches for sshd: files name the candidate addresses, and the kernel says which have a
+//! listener.
 //!
 //! | place | is dialled |
 //! |---|---|
@@ -9,9 +10,9 @@
 //! | 30 s later: port 22, `ssh.socket` if it is not enabled, `sshd-unix-local.socket` | as above |
 //! | 30 s later: sockets of root's that no unit opened, or systemd itself | once for each socket |
 //!
-//! The first one wins. A place where nobody listens is never dialled, so the search costs nothing
-//! in the log of sshd. Sockets that other units opened are left alone: a container's port that is
-//! forwarded leads to another sshd.
+//! The first row that fits wins. An address without a listener is never dialled, so the search
+//! leaves no line in sshd's log. Sockets that other units opened are never dialled: the forwarded
+//! port of a container leads to another sshd.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,48 +29,48 @@ use super::settings::{self, Settings};
 use super::units;
 use crate::status::model::FoundBy;
 
-/// How long sshd is expected where it should be before it is looked for elsewhere: as the machine
-/// boots, others may listen before it does.
+/// How long the agent waits for a listener at the first places before it tries the later ones:
+/// during boot, other services may listen before sshd does.
 const LATE: Duration = Duration::from_secs(30);
 
-/// How long a socket that took the connection and said nothing is left alone.
+/// How long a socket is not dialled again that accepted a connection and sent nothing.
 const SILENT: Duration = Duration::from_secs(300);
 
-/// How many sockets are asked at once, at most.
+/// The most sockets that are dialled at once.
 const MOST: usize = 16;
 
-/// A place where sshd may be.
+/// A candidate address of sshd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) address: Address,
     pub(super) by: FoundBy,
-    /// The socket that listens there, if the kernel says so.
+    /// The inode of the socket that listens there, if the kernel says so.
     pub(super) inode: Option<u32>,
 }
 
-/// What is to be done next.
+/// The next step of the search.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// The check of sshd is to be made there.
+    /// Check this place.
     Check(Place),
-    /// The banner of each of these tells which is sshd.
+    /// Read the banner of each of these: it tells which one is sshd.
     Ask(Vec<Place>),
-    /// Nobody listens anywhere. sshd is expected at this place.
+    /// No candidate has a listener. sshd is expected at this place.
     Wait(Place),
 }
 
-/// Looks for sshd.
+/// The search for sshd.
 #[derive(Debug)]
 pub(super) struct Finder {
     /// The root of the files that are read.
     root: PathBuf,
-    /// Sockets that are not to be dialled before this time; without one, never.
+    /// Sockets that are not dialled before this time, or never if there is none.
     passed_over: HashMap<u32, Option<Instant>>,
-    /// Since when nobody listens where sshd should.
+    /// Since when the first places have had no listener.
     missing: Option<Instant>,
-    /// Counts the choices where the kernel does not say who listens.
+    /// Selects the next place where the kernel can't list sockets.
     turn: usize,
-    /// The places of the last choice, for people.
+    /// The places of the last choice, for messages.
     looked_at: String,
 }
 
@@ -84,13 +85,13 @@ impl Finder {
         }
     }
 
-    /// The places of the last choice, for people.
+    /// The places of the last choice, for messages.
     pub(super) fn looked_at(&self) -> String {
         self.looked_at.clone()
     }
 
-    /// Passes over the socket at a place that is no sshd: for good, or if it was `silent`, for a
-    /// while. Returns whether that is new.
+    /// Excludes the socket at a place that is not sshd: for its life, or for [`SILENT`] if it was
+    /// `silent`. Returns whether it was not excluded before.
     pub(super) fn pass_over(&mut self, place: &Place, silent: bool, now: Instant) -> bool {
         let until = silent.then(|| now + SILENT);
         let inode = place
@@ -106,7 +107,7 @@ impl Finder {
         until.is_some_and(|until| until.is_none_or(|until| until > now))
     }
 
-    /// Whether a place before this one, or this one alone, is the choice now.
+    /// Whether the choice is now another place than this one.
     pub(super) fn has_better(&mut self, place: &Address, now: Instant) -> bool {
         match self.choose(now) {
             Choice::Check(found) => found.address != *place,
@@ -115,11 +116,11 @@ impl Finder {
         }
     }
 
-    /// Reads the files, asks the kernel, and chooses.
+    /// Reads the files, asks the kernel for listeners, and chooses the next step.
     pub(super) fn choose(&mut self, now: Instant) -> Choice {
         let (first, mut later) = places(&self.root);
         let Ok(listeners) = listening::all() else {
-            // Nothing but a connection tells: each place in its turn.
+            // Without the list of sockets, only a connection tells: dial the places in turn.
             self.looked_at = list(first.iter().chain(&later));
             self.turn = (self.turn + 1) % (first.len() + later.len());
             later.extend(first);
@@ -155,10 +156,10 @@ impl Finder {
         Choice::Wait(first.into_iter().next().unwrap_or_else(|| port_22(V4)))
     }
 
-    /// The place with its socket, if that is to be dialled.
+    /// The place with its socket, if that socket may be dialled.
     fn listens(&self, place: &Place, now: Instant) -> Option<Place> {
         let owner = place.address.listener()?;
-        // Only root can take port 22; any user may listen on another one in its stead.
+        // Only root can bind port 22; any user may bind a port above 1023 while sshd is down.
         let trusted = place.by == FoundBy::Port22 || is_trusted(owner);
         (trusted && !self.is_passed_over(owner.inode, now)).then(|| Place {
             inode: Some(owner.inode),
@@ -166,7 +167,7 @@ impl Finder {
         })
     }
 
-    /// The sockets of root's that such a process opened, each as one place.
+    /// The sockets of root's that this kind of process opened, one place for each.
     fn sockets(
         &self,
         listeners: &[Listener],
@@ -190,12 +191,13 @@ impl Finder {
     }
 }
 
-/// Who may listen in place of sshd: root, and the user of this process, who needs not to.
+/// Whether a listener may be sshd: it is root's, or belongs to the user of this process, who gains
+/// nothing by posing as sshd.
 fn is_trusted(owner: Owner) -> bool {
     owner.uid == 0 || owner.uid == geteuid().as_raw()
 }
 
-/// The user who listens at this place, if it is one who must not be taken for sshd.
+/// The user who listens at this place, unless that listener may be sshd.
 pub(super) fn stranger(place: &Place) -> Option<u32> {
     let owner = place.address.listener()?;
     (place.by != FoundBy::Port22 && !is_trusted(owner)).then_some(owner.uid)
@@ -208,7 +210,7 @@ fn port_22(ip: IpAddr) -> Place {
     at(SocketAddr::new(ip, 22).into(), FoundBy::Port22)
 }
 
-/// A place with what names it; port 22 is where anybody would look.
+/// A place and its source. Port 22 of a loopback address always counts as the default.
 fn at(address: Address, by: FoundBy) -> Place {
     let usual = [V4, V6].map(|ip| Address::Tcp(SocketAddr::new(ip, 22)));
     let by = if usual.contains(&address) {
@@ -223,7 +225,7 @@ fn at(address: Address, by: FoundBy) -> Place {
     }
 }
 
-/// The places where sshd is expected, and those where it is looked for later.
+/// The places to check first, and those to check after [`LATE`].
 fn places(root: &Path) -> (Vec<Place>, Vec<Place>) {
     let named = Settings::read(root).addresses().into_iter();
     let named = named.map(|address| at(address.into(), FoundBy::SshdConfig));
@@ -250,7 +252,7 @@ fn places(root: &Path) -> (Vec<Place>, Vec<Place>) {
     (first, later)
 }
 
-/// Places for people, each with what names it.
+/// The places for messages, each with its source.
 fn list<'a>(places: impl Iterator<Item = &'a Place>) -> String {
     let place = |place: &Place| format!("{} ({})", place.address, place.by);
     places.map(place).collect::<Vec<_>>().join(", ")

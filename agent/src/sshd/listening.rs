@@ -1,8 +1,8 @@
-//! Asks the kernel for the sockets that listen (sock_diag(7)), as ss(8) does.
+//! Asks the kernel for listening sockets (sock_diag(7)), as ss(8) does.
 //!
-//! Unlike a connection, this starts no process of sshd, wakes no socket unit, and leaves no line in
-//! a log. The request for one address costs the same however many sockets there are; the list of
-//! all goes through the listening ones only.
+//! Unlike a connection, a request starts no process of sshd, wakes no socket unit, and leaves no
+//! line in a log. The cost of a request for one address does not grow with the number of sockets;
+//! the request for all visits the listening ones only.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,7 +26,7 @@ const HEADER: usize = 16;
 const REQUEST: usize = 56;
 /// `sizeof(struct inet_diag_msg)`.
 const ANSWER: usize = 72;
-/// What the kernel puts into one answer at most (netlink(7)).
+/// The largest answer of the kernel (netlink(7)).
 const BUFFER: usize = 32 * 1024;
 
 /// A listening socket, and the user who opened it.
@@ -34,14 +34,14 @@ const BUFFER: usize = 32 * 1024;
 pub(super) struct Owner {
     /// The user, in this process's user namespace.
     pub(super) uid: u32,
-    /// The inode of the socket: another socket on the same address has another one.
+    /// The inode of the socket: a later socket on the same address has another inode.
     pub(super) inode: u32,
 }
 
 /// One of the sockets that listen for TCP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Listener {
-    /// What it is bound to.
+    /// The bound address.
     pub(super) address: SocketAddr,
     /// The socket and its user.
     pub(super) owner: Owner,
@@ -49,12 +49,12 @@ pub(super) struct Listener {
     pub(super) cgroup: Option<u64>,
 }
 
-/// The socket that would take a connection to `address`.
+/// The listening socket that would accept a connection to `address`.
 ///
-/// None also where the kernel can't say: on another machine, or without `inet_diag`.
+/// `None` also if the kernel can't say: for an address of another machine, or without `inet_diag`.
 pub(super) fn look(address: SocketAddr) -> Option<Owner> {
     let mut found = None;
-    // Without `NLM_F_DUMP` the kernel looks up one socket, a listener on a wildcard included.
+    // Without `NLM_F_DUMP`, the kernel looks up one socket; it may listen on a wildcard address.
     ask(&request(address, NLM_F_REQUEST, u32::MAX), |answer| {
         found = listener(answer).map(|listener| listener.owner);
         true
@@ -63,10 +63,10 @@ pub(super) fn look(address: SocketAddr) -> Option<Owner> {
     found
 }
 
-/// All sockets that listen for TCP.
+/// All listening TCP sockets.
 ///
 /// # Errors
-/// Where the kernel can't say.
+/// The kernel can't list sockets.
 pub(super) fn all() -> io::Result<Vec<Listener>> {
     let mut all = Vec::new();
     for any in [
@@ -86,7 +86,7 @@ pub(super) fn all() -> io::Result<Vec<Listener>> {
     Ok(all)
 }
 
-/// Sends a request, and hands over each message that is an answer until `enough` says so.
+/// Sends a request, and calls `enough` with each message of the answer until it returns true.
 fn ask(question: &[u8], mut enough: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let protocol = SockProtocol::NetlinkSockDiag;
@@ -95,7 +95,7 @@ fn ask(question: &[u8], mut enough: impl FnMut(&[u8]) -> bool) -> io::Result<()>
     sendto(fd, question, &to, MsgFlags::empty())?;
     let mut buffer = vec![0; BUFFER];
     loop {
-        // The kernel answers before sendto(2) returns, and in the course of each read.
+        // The kernel answers before sendto(2) returns, and then during each read.
         let length = recv(fd, &mut buffer, MsgFlags::empty())?;
         let mut messages = &buffer[..length];
         while let Some(length) = number::<4>(messages, 0).map(u32::from_ne_bytes) {
@@ -112,7 +112,7 @@ fn ask(question: &[u8], mut enough: impl FnMut(&[u8]) -> bool) -> io::Result<()>
     }
 }
 
-/// `struct nlmsghdr`, then `struct inet_diag_req_v2`, for these states of sockets, as bits.
+/// A `struct nlmsghdr` and a `struct inet_diag_req_v2`; `states` is a bit mask of socket states.
 fn request(address: SocketAddr, flags: i32, states: u32) -> Vec<u8> {
     #[expect(
         clippy::cast_possible_truncation,
@@ -147,8 +147,8 @@ fn request(address: SocketAddr, flags: i32, states: u32) -> Vec<u8> {
     message
 }
 
-/// Reads a `struct inet_diag_msg` with its attributes, if it is of a listener. An error is a
-/// message as well.
+/// Parses a `struct inet_diag_msg` and its attributes; `None` for another message, such as an
+/// error, and for a socket that does not listen.
 fn listener(message: &[u8]) -> Option<Listener> {
     let kind = number(message, 4).map(u16::from_ne_bytes);
     let body = message.get(HEADER..)?;
@@ -170,7 +170,7 @@ fn listener(message: &[u8]) -> Option<Listener> {
     })
 }
 
-/// The value of an attribute (`struct nlattr`, netlink(7)) of eight bytes.
+/// The value of an eight-byte attribute (`struct nlattr`, netlink(7)).
 fn attribute(mut attributes: &[u8], wanted: u16) -> Option<[u8; 8]> {
     loop {
         let length = usize::from(u16::from_ne_bytes(number(attributes, 0)?));

@@ -1,24 +1,24 @@
-//! Which unit opened a listening socket, by the cgroup of the process that did.
+//! Finds the unit that opened a listening socket, by the cgroup of the process that opened it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Where cgroup2 is mounted, alone or beside the first version.
+/// Where cgroup2 is mounted, alone or beside cgroup v1.
 const CGROUPS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
-/// Which process opened a socket.
+/// The kind of process that opened a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opener {
-    /// One of a unit whose name says that it is sshd.
+    /// A process of a unit whose name says that it is sshd.
     Sshd,
-    /// systemd itself, or one outside of all units.
+    /// systemd itself, or a process outside of all units.
     Unknown,
-    /// One of another unit, or of a login.
+    /// A process of another unit, or of a login session.
     Other,
 }
 
-/// The cgroups by which a process is told.
+/// The cgroups of the first two kinds.
 #[derive(Debug, Default)]
 pub(super) struct Openers {
     sshd: Vec<u64>,

@@ -1,4 +1,4 @@
-//! What the watch over sshd does to find it, and where it says that sshd is.
+//! The watcher's search for sshd, and the address that it publishes.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,17 +20,17 @@ use crate::relay::dial::Dialer;
 use crate::status::board::Slice;
 use crate::status::model::{self, FoundBy};
 
-/// The sshd to watch: the configured one, or the one that a search finds.
+/// The sshd to watch: at the configured address, or at the one that a search finds.
 #[derive(Debug)]
 pub struct Target {
-    /// Where users are led to.
+    /// The address that users' connections are dialled to.
     address: watch::Sender<Address>,
-    /// Where checks are made.
+    /// The place that the next check dials.
     pub(super) place: Place,
     pub(super) finder: Option<Finder>,
 }
 
-/// What a banner in the search has shown.
+/// The result of a banner that the search read.
 pub(super) struct Met {
     pub(super) banner: String,
     pub(super) latency: Duration,
@@ -39,13 +39,13 @@ pub(super) struct Met {
 }
 
 impl Target {
-    /// The sshd that `[bridge] sshd` names, or if it names none, one that is still to be found.
+    /// The sshd at the address in `[bridge] sshd`, or else one that the search is to find.
     #[must_use]
     pub fn new(configured: Option<Address>) -> Self {
         configured.map_or_else(|| Self::searched("/".as_ref()), Self::from)
     }
 
-    /// An sshd that is still to be found, by files below `root`.
+    /// An sshd that the search is to find, with the files below `root`.
     pub(super) fn searched(root: &Path) -> Self {
         Self {
             finder: Some(Finder::new(root)),
@@ -53,13 +53,13 @@ impl Target {
         }
     }
 
-    /// Where users are led to.
+    /// The address that users' connections are dialled to.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Address> {
         self.address.subscribe()
     }
 
-    /// Leads users to the place where checks are made.
+    /// Publishes the place of the checks as the address for users' connections.
     fn publish(&self, slice: &Slice<model::Sshd>) {
         let address = &self.place.address;
         let changed = self.address.send_if_modified(|before| {
@@ -93,10 +93,11 @@ impl<T: Into<Address>> From<T> for Target {
 }
 
 impl Watcher {
-    /// Looks where sshd is, if that is not configured. Returns its banner if that was read for it.
+    /// Searches for sshd, unless its address is configured. Returns sshd's banner if the search
+    /// read it.
     ///
     /// # Errors
-    /// Another user has the port of sshd.
+    /// Another user listens on sshd's port.
     pub(super) async fn locate(&mut self) -> Result<Option<Met>, CheckError> {
         let Some(finder) = &mut self.target.finder else {
             self.target.publish(&self.slice);
@@ -126,8 +127,8 @@ impl Watcher {
         Ok(None)
     }
 
-    /// Makes the next check at this place. Users are led there at once, unless sshd is ready where
-    /// it was: there it stays until the check has come out.
+    /// Selects the place of the next check. Users' connections follow at once, unless sshd is ready
+    /// and still listens at the old address: then they follow after the check.
     fn settle(&mut self, place: Place) {
         let stays =
             self.state.borrow().is_ready() && self.target.address.borrow().listener().is_some();
@@ -137,12 +138,13 @@ impl Watcher {
         }
     }
 
-    /// Says where the last check was made.
+    /// Publishes the place of the last check.
     pub(super) fn show_place(&self) {
         self.target.publish(&self.slice);
     }
 
-    /// Asks all of these at once for their banner. The first place that is an sshd is taken.
+    /// Reads the banners of all these places at once. The first place in the list that is an sshd
+    /// wins.
     async fn ask(&mut self, places: Vec<Place>) -> Option<(Place, Met)> {
         let mut asked = JoinSet::new();
         for (index, place) in places.iter().enumerate() {
@@ -175,8 +177,8 @@ impl Watcher {
         Some((places.get(index)?.clone(), met))
     }
 
-    /// Passes over the place where `error` was met, if another server has it and sshd may be
-    /// elsewhere.
+    /// Excludes the place where `error` occurred, if another server listens there and the address
+    /// is not configured. Returns whether the search should continue.
     pub(super) fn is_elsewhere(&mut self, error: &CheckError) -> bool {
         let place = &self.target.place;
         let finder = self.target.finder.as_mut();
@@ -184,14 +186,14 @@ impl Watcher {
             && finder.is_some_and(|finder| finder.pass_over(place, false, Instant::now()))
     }
 
-    /// Whether sshd now listens where it is rather expected than here.
+    /// Whether sshd now listens at a place that goes before the current one.
     pub(super) fn has_moved(&mut self) -> bool {
         let address = &self.target.place.address;
         let finder = self.target.finder.as_mut();
         finder.is_some_and(|finder| finder.has_better(address, Instant::now()))
     }
 
-    /// The other places where sshd was looked for, for people.
+    /// The places where the agent searched for sshd, for messages.
     pub(super) fn looked_at(&self) -> Option<String> {
         self.target.finder.as_ref().map(Finder::looked_at)
     }
@@ -211,7 +213,7 @@ async fn meet(address: &Address, dialer: &Dialer) -> Result<Met, Reason> {
     })
 }
 
-/// Where sshd is expected by this configuration, for `vmagent check-config`. Nothing is dialled.
+/// Where `vmagent check-config` reports that sshd is expected. Dials nothing.
 #[must_use]
 pub fn expected(configured: Option<&Address>) -> String {
     if let Some(address) = configured {

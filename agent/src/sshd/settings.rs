@@ -1,7 +1,7 @@
-//! What sshd_config(5) says of the addresses and the host keys of sshd, as far as it can be read.
+//! Reads the addresses, the host keys and `UseDNS` of sshd from sshd_config(5).
 //!
-//! `sshd -G` would print it, but needs OpenSSH 9.3, and a process for each look. What is read here
-//! only says where to look: an address counts when the kernel has a socket that listens there.
+//! `sshd -G` would print them, but needs OpenSSH 9.3, and a process for each look. The addresses
+//! are candidates only: one counts when the kernel has a socket that listens there.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,7 +14,7 @@ const DEPTH: usize = 16;
 /// How many files are read at most.
 const FILES: usize = 256;
 
-/// The directory that relative names in `Include` start from.
+/// The directory of relative names in `Include`.
 const DIRECTORY: &str = "/etc/ssh";
 
 /// The settings outside of any `Match`.
@@ -22,30 +22,29 @@ const DIRECTORY: &str = "/etc/ssh";
 pub(super) struct Settings {
     ports: Vec<u16>,
     listen: Vec<(IpAddr, Option<u16>)>,
-    /// The files of the private host keys, as they are named there.
+    /// The files of the private host keys, as `HostKey` names them.
     pub(super) host_keys: Vec<PathBuf>,
     use_dns: Option<bool>,
-    /// A file could not be read. A setting that comes later may not be the first of its name.
+    /// A file could not be read, so a later setting may not be the first of its name.
     unread: bool,
     files: usize,
 }
 
 impl Settings {
-    /// Reads the configuration of sshd below `root`. A file that this process may not read is
-    /// passed over.
+    /// Reads sshd's configuration below `root`. Files that this process may not read are skipped.
     pub(super) fn read(root: &Path) -> Self {
         Self::read_in(root, Path::new(DIRECTORY))
     }
 
-    /// The same of another directory with an `sshd_config`.
+    /// Reads the `sshd_config` in another directory.
     fn read_in(root: &Path, directory: &Path) -> Self {
         let mut settings = Self::default();
         settings.file(root, directory, Path::new("sshd_config"), 0);
         settings
     }
 
-    /// Where sshd listens by these settings, as it is reached from this guest; empty where they
-    /// name neither an address nor a port. IPv4 comes before IPv6, and loopback before others.
+    /// The addresses by which sshd is reached from this guest; empty if the settings name neither
+    /// an address nor a port. IPv4 comes before IPv6, and loopback before others.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         if self.ports.is_empty() && self.listen.is_empty() {
             return Vec::new();
@@ -77,7 +76,8 @@ impl Settings {
         }
         let text = match fs::read(inside(root, &directory.join(path))) {
             Ok(text) => text,
-            // As sshd does it. It does not start without the first file.
+            // sshd ignores a missing included file as well. Without its main file, sshd does not
+            // start.
             Err(error) if error.kind() == ErrorKind::NotFound && depth > 0 => return,
             Err(_) => {
                 self.unread = true;
@@ -90,7 +90,7 @@ impl Settings {
                 continue;
             };
             match keyword.to_ascii_lowercase().as_str() {
-                // It ends with the file.
+                // A `Match` block extends to the end of its file.
                 "match" => return,
                 "include" => {
                     for pattern in values {
@@ -109,7 +109,7 @@ impl Settings {
                     self.listen
                         .extend(values.first().and_then(|text| address(text)));
                 }
-                // The first one counts.
+                // sshd uses the first value.
                 "usedns" if self.use_dns.is_none() && !self.unread => {
                     self.use_dns = values
                         .first()
@@ -122,8 +122,8 @@ impl Settings {
     }
 }
 
-/// The files with the public halves of the host keys that sshd_config(5) names; empty where it
-/// leaves them to sshd's defaults.
+/// The public halves of the host keys that sshd_config(5) names; empty if it leaves the keys to
+/// sshd's defaults.
 #[must_use]
 pub fn host_keys() -> Vec<PathBuf> {
     let private = Settings::read(Path::new("/")).host_keys.into_iter();
@@ -132,16 +132,16 @@ pub fn host_keys() -> Vec<PathBuf> {
 }
 
 /// Whether sshd looks up the name of each client's address, by the `sshd_config` in `directory`.
-/// None where a file that may say so can't be read.
+/// `None` if a file that may set it can't be read.
 #[must_use]
 pub(crate) fn use_dns(directory: &Path) -> Option<bool> {
     let settings = Settings::read_in(Path::new("/"), directory);
-    // The default is no.
+    // sshd's default is no.
     settings.use_dns.or((!settings.unread).then_some(false))
 }
 
-/// The keyword and the values of a line: apart by blanks, or a `=` behind the keyword, and in
-/// quotes where they have blanks themselves.
+/// The keyword and the values of a line. Blanks separate them, or a `=` after the keyword; a value
+/// with blanks is in quotes.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut rest = line.trim();
@@ -172,7 +172,7 @@ fn address(text: &str) -> Option<(IpAddr, Option<u16>)> {
     })
 }
 
-/// The address by which a socket that is bound to `bound` is reached from this guest.
+/// The address by which this guest reaches a socket that is bound to `bound`.
 pub(super) fn local(bound: SocketAddr) -> SocketAddr {
     let ip = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -182,7 +182,7 @@ pub(super) fn local(bound: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, bound.port())
 }
 
-/// Sorts addresses by what they are good for: each origin has an address of its own on IPv4.
+/// Sorts addresses: IPv4 comes first, since only there each origin has an address of its own.
 pub(super) fn prefer(addresses: &mut Vec<SocketAddr>) {
     addresses.sort_by_key(|address| (address.is_ipv6(), !address.ip().is_loopback()));
     let mut seen = Vec::new();
@@ -193,8 +193,8 @@ pub(super) fn prefer(addresses: &mut Vec<SocketAddr>) {
     });
 }
 
-/// The files that a pattern (glob(7)) names, in the order of their names: `*` and `?` in the last
-/// component, as people write it.
+/// The files that match a pattern (glob(7)), sorted by name. `*` and `?` are supported in the last
+/// component only.
 fn matching(root: &Path, pattern: &Path) -> Option<Vec<PathBuf>> {
     let (directory, name) = (pattern.parent()?, pattern.file_name()?.to_string_lossy());
     if directory.to_string_lossy().contains(['*', '?', '[']) || name.contains('[') {
@@ -212,7 +212,7 @@ fn matching(root: &Path, pattern: &Path) -> Option<Vec<PathBuf>> {
         .filter(|entry| {
             let entry = entry.file_name();
             let entry = entry.to_string_lossy();
-            // A leading dot has to be written (glob(7)).
+            // `*` and `?` match no leading dot (glob(7)).
             fits(name.as_bytes(), entry.as_bytes())
                 && entry.starts_with('.') == name.starts_with('.')
         })

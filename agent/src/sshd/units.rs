@@ -1,4 +1,4 @@
-//! What the socket units of sshd say (systemd.socket(5), systemd.unit(5)).
+//! Reads the socket units of sshd (systemd.socket(5), systemd.unit(5)).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use super::address::Address;
 use super::settings::{inside, local, prefer};
 
-/// Where units are, the first of a name wins. systemd-ssh-generator(8) writes
-/// `sshd-unix-local.socket` to the generators' directory, and Ubuntu's sshd-socket-generator the
-/// drop-in that takes over `Port` and `ListenAddress` from sshd_config(5).
+/// The directories of units; the first file of a name wins. systemd-ssh-generator(8) writes
+/// `sshd-unix-local.socket` to the generators' directory. Ubuntu's sshd-socket-generator writes a
+/// drop-in there with `Port` and `ListenAddress` of sshd_config(5).
 const DIRECTORIES: [&str; 6] = [
     "/etc/systemd/system",
     "/run/systemd/system",
@@ -20,13 +20,13 @@ const DIRECTORIES: [&str; 6] = [
     "/lib/systemd/system",
 ];
 
-/// The names of Debian's and of other distributions' unit.
+/// The socket unit's name on Debian, and on other distributions.
 const UNITS: [&str; 2] = ["ssh.socket", "sshd.socket"];
 
-/// By systemd 256 and later, beside any sshd: it leads to an `sshd -i` on a Unix socket.
+/// A unit of systemd 256 and later, beside any other sshd: it starts `sshd -i` on a Unix socket.
 const LOCAL: &str = "sshd-unix-local.socket";
 
-/// The units that enable another one by a link in their `.wants` or `.requires`.
+/// The directories whose links enable a socket unit.
 const WANTED_BY: [&str; 4] = [
     "sockets.target.wants",
     "ssh.service.requires",
@@ -34,7 +34,7 @@ const WANTED_BY: [&str; 4] = [
     "multi-user.target.wants",
 ];
 
-/// Where sshd's socket unit listens below `root`, and whether it is enabled.
+/// The addresses of sshd's socket unit below `root`, and whether that unit is enabled.
 pub(super) fn ssh_socket(root: &Path) -> (Vec<Address>, bool) {
     let enabled = |unit: &&str| {
         let link = |directory: &str, by: &str| {
@@ -58,12 +58,12 @@ pub(super) fn ssh_socket(root: &Path) -> (Vec<Address>, bool) {
     (addresses, on.is_some())
 }
 
-/// Where systemd's own unit for local logins listens below `root`.
+/// The addresses of systemd's own unit for local logins, below `root`.
 pub(super) fn local_socket(root: &Path) -> Vec<Address> {
     listen_streams(root, LOCAL)
 }
 
-/// The values of `ListenStream=` of a unit with its drop-ins: TCP first, then paths.
+/// The values of `ListenStream=` in a unit and its drop-ins: TCP addresses first, then paths.
 fn listen_streams(root: &Path, unit: &str) -> Vec<Address> {
     let (mut tcp, mut unix) = (Vec::new(), Vec::new());
     for file in files(root, unit) {
@@ -98,7 +98,7 @@ fn listen_streams(root: &Path, unit: &str) -> Vec<Address> {
     tcp.into_iter().map(Address::Tcp).chain(unix).collect()
 }
 
-/// The unit's file, and its drop-ins in the order of their names.
+/// The unit's file, and its drop-ins sorted by name.
 fn files(root: &Path, unit: &str) -> Vec<PathBuf> {
     let directory = |name: &str| inside(root, Path::new(name));
     let main = DIRECTORIES

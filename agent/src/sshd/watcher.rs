@@ -209,7 +209,7 @@ impl Watcher {
         }
     }
 
-    /// Whether the kernel lists the socket of sshd.
+    /// Whether the kernel lists a listening socket at sshd's address.
     fn is_listening(&self) -> bool {
         self.target.place.address.listener().is_some()
     }

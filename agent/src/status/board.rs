@@ -88,7 +88,7 @@ impl Board {
         self.slice(|status| &mut status.tunnel.certificate)
     }
 
-    /// The fingerprint of the document's key, within the tunnel's slice.
+    /// The fingerprint of the document's key, in the tunnel's slice.
     #[must_use]
     pub fn key(&self) -> Slice<Option<String>> {
         self.slice(|status| &mut status.tunnel.key)
@@ -142,7 +142,7 @@ impl Board {
         self.slice(|status| &mut status.reports)
     }
 
-    /// The configuration that is in force.
+    /// The configuration in force.
     #[must_use]
     pub fn config(&self) -> Slice<Configuration> {
         self.slice(|status| &mut status.config)

@@ -86,12 +86,12 @@ fn form(options: &cli::Status) -> Form {
 /// Where the agent answers: as told, as configured, or where it always does.
 fn socket(options: &cli::Status) -> PathBuf {
     options.socket.clone().unwrap_or_else(|| {
-        // The agent says what is wrong with a configuration.
+        // A fault of the configuration is left to the agent's status.
         Config::status_socket(None)
     })
 }
 
-/// Whether the terminal says that it obeys escape sequences.
+/// Whether the terminal supports escape sequences.
 fn obeys_escapes(variable: impl Fn(&str) -> Option<String>) -> bool {
     variable("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }
@@ -112,7 +112,7 @@ struct Look {
     colour: bool,
 }
 
-/// What is printed of the status.
+/// The forms in which the status is printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Form {
     Words,
@@ -121,7 +121,7 @@ enum Form {
     SshConfig(Option<Alias>),
 }
 
-/// Why there is nothing to print.
+/// Why nothing could be printed.
 #[derive(Debug)]
 enum Failure {
     /// The agent does not answer.

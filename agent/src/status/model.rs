@@ -70,7 +70,7 @@ pub struct Status {
     pub login: Login,
     /// True when the program on disk is no longer the one that runs.
     pub restart_pending: bool,
-    /// Which configuration is in force.
+    /// The configuration in force.
     #[serde(default)]
     pub config: Configuration,
     /// The vsock side.
@@ -269,7 +269,7 @@ pub struct Sshd {
     pub state: SshdState,
     /// Where it is expected.
     pub address: String,
-    /// What names that address; null until it has been looked for.
+    /// The source of that address; null until the agent has searched for sshd.
     #[serde(default)]
     pub found_by: Option<FoundBy>,
     /// What it said of itself.

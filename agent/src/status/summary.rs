@@ -142,8 +142,8 @@ pub(super) fn ways_in(status: &Status) -> Vec<WayIn> {
         };
         let other = name(&format!("vsock%{cid}"), port);
         let names = format!("{},{other}", name(&host, port));
-        // Under another name than vsock/*, for which systemd's own stanza switches host-key checking
-        // off (20-systemd-ssh-proxy.conf).
+        // The stanza's name must not match `vsock/*`, for which systemd's drop-in
+        // 20-systemd-ssh-proxy.conf disables host-key checking.
         let options = vec![
             format!("ProxyCommand /usr/lib/systemd/systemd-ssh-proxy {host} {port}"),
             "ProxyUseFdpass yes".to_owned(),
@@ -158,7 +158,7 @@ pub(super) fn ways_in(status: &Status) -> Vec<WayIn> {
             Some(jump) => format!("ssh -J {jump} -p {port} {user}@{host}"),
             None => format!("ssh -p {port} {user}@{host}"),
         };
-        // ssh expands what follows a percent sign, as in the zone of an address.
+        // ssh expands percent signs, which an address with a zone contains.
         let mut options = vec![
             format!("HostName {}", host.replace('%', "%%")),
             format!("Port {port}"),
@@ -169,11 +169,11 @@ pub(super) fn ways_in(status: &Status) -> Vec<WayIn> {
     ways
 }
 
-/// The host that users of the tunnel connect to, and the proxy to log in to before, if any.
+/// The host that users of the tunnel connect to, and the jump host before it, if one is needed.
 ///
-/// A public bind is dialled over the network; any other only from inside the proxy. `public` is the
-/// proxy's name for users. It stands for a bind with a public address, too: that may be an address
-/// behind a NAT of the proxy's.
+/// A public bind is dialled directly, and any other bind from inside the proxy. `public` is the
+/// proxy's name for users. It also replaces a bind to a public address, which may be behind a NAT
+/// in front of the proxy.
 fn tunnel_host<'a>(
     proxy: &'a str,
     public: Option<&'a str>,

@@ -12,9 +12,10 @@
 //! | 4096 bits | 41 ms for group 16, whose modulus is fixed (58 ms for an even one, not offered) |
 //! | 8192 bits (group 18) | 330 ms (410 ms), not offered |
 //!
-//! The SSH library has no sntrup761x25519, no umac-* and no hmac-*-96. Of those that it has, these
-//! are not offered: key exchanges with SHA-1, group 17 and 18, the CBC ciphers, and signatures of
-//! RSA with SHA-1. OpenSSH has turned each of them off by default, or the table above says why.
+//! The SSH library has no sntrup761x25519, no umac-* and no hmac-*-96. The agent does not offer
+//! these of the library's: key exchanges with SHA-1, groups 17 and 18, CBC ciphers, and RSA
+//! signatures with SHA-1. Either OpenSSH has disabled them by default, or the table above has the
+//! reason.
 
 use russh::client::GexParams;
 use russh::{cipher, kex, mac};
@@ -47,8 +48,8 @@ pub(super) fn group_exchange() -> GexParams {
     GexParams::for_client_config(least, most, most).unwrap_or_default()
 }
 
-/// The MACs of the ciphers that need one, most preferred first. HMAC with SHA-1 is not broken as
-/// SHA-1 itself is, and OpenSSH has it by default.
+/// The MACs for ciphers that need one, most preferred first. The attacks on SHA-1 do not break HMAC
+/// with SHA-1, and OpenSSH enables it by default.
 pub(super) const MACS: &[mac::Name] = &[
     mac::HMAC_SHA512_ETM,
     mac::HMAC_SHA256_ETM,

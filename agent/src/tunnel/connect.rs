@@ -185,7 +185,7 @@ fn reason(error: &russh::Error) -> String {
     error.to_string()
 }
 
-/// The algorithms in a list, without the announcements that a list of key exchanges has as well.
+/// The algorithms in a list, without the extension markers of a list of key exchanges.
 fn algorithms(names: &[String]) -> String {
     let announces = |name: &str| name.starts_with("ext-info-") || name.starts_with("kex-strict-");
     let names = names.iter().map(String::as_str);

@@ -117,9 +117,9 @@ fn refusal(
     }
 }
 
-/// Offers the key: one of RSA with SHA-512, and again with SHA-256 where the proxy refuses that
-/// (`PubkeyAcceptedAlgorithms`). A refusal tells more than `server-sig-algs` (RFC 8308), which a
-/// server need not send, nor limit to what it accepts of this account.
+/// Offers the key. An RSA key signs with SHA-512, and again with SHA-256 if the proxy refuses
+/// SHA-512 (`PubkeyAcceptedAlgorithms`). The agent does not rely on `server-sig-algs` (RFC 8308): a
+/// server need not send it, and may list algorithms that it refuses for this account.
 async fn offer_key(
     handle: &mut Handle<Gate>,
     proxy: &Proxy,

@@ -1,4 +1,4 @@
-//! Files of the machine that a server sees with other contents.
+//! Files of this machine that one server sees with other contents.
 
 use std::fs;
 use std::path::PathBuf;

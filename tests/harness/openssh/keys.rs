@@ -138,11 +138,11 @@ pub fn make_key(path: &Path, kind: &str) -> Result<Key> {
     })
 }
 
-/// Makes a key pair of a kind with this size in bits, as `ssh-keygen -t` and `-b` know them.
+/// Makes a key pair of this kind and size in bits, as for `ssh-keygen -t` and `-b`.
 ///
 /// # Errors
 ///
-/// What ssh-keygen says.
+/// The message of ssh-keygen.
 pub fn make_key_of(path: &Path, kind: &str, bits: &str) -> Result<Key> {
     let mut command = Command::new("ssh-keygen");
     command

@@ -87,7 +87,7 @@ fn valid_keys_count_beside_broken_ones() {
     assert!(disagreement.starts_with("[bridge] max_connections_per_origin: found 9"));
 }
 
-/// Where the tunnel was forbidden, or may have been, there is none.
+/// The tunnel is off wherever the file may have switched it off.
 #[test]
 fn a_problem_beside_the_tunnel_is_off() {
     for (text, when) in [

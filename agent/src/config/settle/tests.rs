@@ -68,7 +68,7 @@ fn the_last_good_one_stays() {
     // A reboot empties the runtime directory.
     fs::remove_file(place.copy("run")).unwrap();
     assert_eq!(place.read_again().config, good.config);
-    // Mended, it is in force at the next start.
+    // The corrected file is in force at the next start.
     let mended = place.read("[bridge]\nmax_rate = 9\n");
     assert_eq!(
         (mended.state, mended.config.max_rate),
@@ -117,7 +117,7 @@ fn an_unreadable_one_is_the_defaults_without_a_tunnel() {
     assert_eq!(place.read_again().state, ConfigState::Partial);
 }
 
-/// After a downgrade: the file was good for the newer version, which kept it.
+/// After a downgrade: the newer version kept its file with a key that is unknown here.
 #[test]
 fn a_key_of_another_version_costs_nothing_if_the_file_was_good_once() {
     let place = Place::new();
@@ -147,7 +147,7 @@ fn a_copy_that_others_may_have_written_is_none() {
 fn an_older_copy_does_not_outlive_a_newer_configuration() {
     let place = Place::new();
     place.read(GOOD);
-    // Nothing can be written there: a directory has the name of the new file.
+    // A directory with the temporary file's name makes each write fail.
     let blocked = place.dir.path().join("run/.config.toml.new");
     fs::create_dir(&blocked).unwrap();
     place.read("[bridge]\nmax_rate = 9\n");

@@ -14,7 +14,7 @@ use crate::config;
 /// The longest text of the document that a complaint repeats. A line of a private key is longer.
 pub(super) const REPEATED: usize = 40;
 
-/// What a document begins with, for those that are no mapping.
+/// The advice for a document that is no mapping.
 pub(super) const BEGIN: &str =
     "Write a mapping with the keys version and tunnel: begin with `version: 1`, without a dash.";
 
@@ -40,13 +40,13 @@ impl<'a> Cursor<'a> {
         DocumentFault::value(&self.path, problem, advice)
     }
 
-    /// The complaint that something else is expected here.
+    /// The fault that something else is expected here.
     fn unexpected(&self, expected: impl Display) -> DocumentFault {
         let problem = format!("found {}, expected {expected}", describe(self.value));
         self.fault(problem, &self.correction())
     }
 
-    /// What to do about a value of the wrong kind.
+    /// The advice for a value of the wrong type.
     fn correction(&self) -> String {
         match self.value {
             Value::String(text) if text.is_empty() => {
@@ -140,7 +140,7 @@ impl<'a> Cursor<'a> {
         Err(self.fault(problem, &advice))
     }
 
-    /// What `read` makes of the text; `expected` says what it is.
+    /// Parses the text with `read`; `expected` describes the value in a fault.
     pub(super) fn place<T>(
         &self,
         expected: &str,
@@ -149,7 +149,7 @@ impl<'a> Cursor<'a> {
         self.place_of(self.text(expected)?, read)
     }
 
-    /// What `read` makes of `text`, which stands here.
+    /// Parses `text`, the text found here, with `read`.
     pub(super) fn place_of<T>(
         &self,
         text: &str,
@@ -163,7 +163,7 @@ impl<'a> Cursor<'a> {
         )
     }
 
-    /// One of a few words, in upper or lower case; `instead` says what to write for some others.
+    /// One of a few words, in upper or lower case. `instead` has the advice for some other words.
     pub(super) fn word_of<T: Copy>(
         &self,
         words: &[(&str, T)],
@@ -202,7 +202,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// A text as a complaint repeats it: without the account and the query of a URL.
+/// A text as a fault quotes it: without the account and the query of a URL.
 pub(super) fn quoted(text: &str) -> String {
     if text.len() > REPEATED || text.contains('\n') {
         format!("a text of {} characters", text.chars().count())

@@ -12,14 +12,14 @@ pub enum DocumentFault {
     /// It is not UTF-8 text.
     #[error("it is binary, or in another encoding than UTF-8")]
     NotText,
-    /// It is neither JSON nor YAML, or more than one document.
+    /// The text is neither JSON nor YAML, or has more than one document.
     #[error("{place}{}{problem}", if place.is_empty() { "" } else { ": " })]
     Syntax {
-        /// The path to the text, if it stands inside another one: `vmagent`.
+        /// The path of the key whose value is the text, if it is nested: `vmagent`.
         place: &'static str,
         /// The mistake and its line.
         problem: String,
-        /// What to write instead, where that is known.
+        /// The advice, where the mistake is known.
         advice: Option<String>,
     },
     /// A value in it is wrong.

@@ -6,7 +6,7 @@ use super::DocumentFault;
 use super::cursor::{Cursor, REPEATED};
 use crate::metadata::tree::TWICE;
 
-/// A mapping, and the keys that have been asked for.
+/// A mapping, and the keys that the reader has asked for.
 pub(super) struct Fields<'a> {
     path: String,
     entries: &'a Map<String, Value>,
@@ -32,7 +32,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The value under `key`; null is as good as none.
+    /// The value of `key`; null counts as missing.
     pub(super) fn optional(&mut self, key: &'static str) -> Option<Cursor<'a>> {
         self.known.push(key);
         let value = self.entries.get(key).filter(|value| !value.is_null())?;
@@ -40,7 +40,7 @@ impl<'a> Fields<'a> {
         Some(Cursor::at(path, value))
     }
 
-    /// Whether `key` is there, with a value or without.
+    /// Whether `key` is present, with or without a value.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }
@@ -50,17 +50,17 @@ impl<'a> Fields<'a> {
         self.entries.get(key).is_none_or(Value::is_null)
     }
 
-    /// Whether `key` is there more than once.
+    /// Whether `key` is present more than once.
     pub(super) fn repeats(&self, key: &str) -> bool {
         self.entries.contains_key(&format!("{key}{TWICE}"))
     }
 
-    /// The first key that is not of this mapping, as a person may see it.
+    /// The first unknown key, as a fault quotes it.
     pub(super) fn stranger(&self) -> Option<String> {
         self.unknown().next().map(shown)
     }
 
-    /// Refuses unknown keys that are among `keys`: these belong to the mapping at `place`.
+    /// Refuses unknown keys that are in `keys`: they belong to the mapping at `place`.
     pub(super) fn without(&self, keys: &[&str], place: &str) -> Result<(), DocumentFault> {
         match self.unknown().find(|found| keys.contains(found)) {
             Some(found) => {
@@ -72,7 +72,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The value under `key`, which has to be there; `expected` says what it is.
+    /// The value of `key`, which is required; `expected` describes it in a fault.
     pub(super) fn required(
         &mut self,
         key: &'static str,
@@ -82,7 +82,7 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| self.missing(key, expected))
     }
 
-    /// The complaint that `key` is not there.
+    /// The fault that `key` is missing.
     pub(super) fn missing(&self, key: &str, expected: &str) -> DocumentFault {
         let path = self.path(key);
         if self.has(key) {
@@ -90,7 +90,7 @@ impl<'a> Fields<'a> {
                 format!("Write a value for {key}. One that begins with #, & or ! needs quotes.");
             return DocumentFault::value(&path, format!("empty, expected {expected}"), &advice);
         }
-        // A key that is almost this one is the likely reason.
+        // A similar key is the likely cause.
         let advice = match self.unknown().find(|found| is_near(found, key)) {
             Some(found) => format!("Rename {} to {key}.", self.path(&shown(found))),
             None => format!("Add the key {key} there."),
@@ -104,11 +104,12 @@ impl<'a> Fields<'a> {
         keys.filter(|key| !self.known.contains(key) && !key.ends_with(TWICE))
     }
 
-    /// Ends the mapping. A warning for each unknown key, and for each key that is there twice.
+    /// Ends the mapping. Returns a warning for each unknown key, and for each key that occurs
+    /// twice.
     ///
     /// # Errors
-    /// An unknown key close to a known key that has no value here: it is that key, misspelt, and
-    /// without it the document would mean something else.
+    /// An unknown key is similar to a known key that has no value: it is likely a misspelling, and
+    /// the document without that key would have another meaning.
     pub(super) fn finish(self, warnings: &mut Vec<String>) -> Result<(), DocumentFault> {
         let twice = self
             .entries
@@ -138,7 +139,7 @@ impl<'a> Fields<'a> {
 }
 
 /// Whether `found` is likely a misspelling of `known`: another case or separator, an abbreviation
-/// of four letters or more, or a wrong letter in each three: one in a short word, three at most.
+/// of four letters or more, or one wrong letter for each three, but at least one and at most three.
 pub(super) fn is_near(found: &str, known: &str) -> bool {
     let (found, known) = (fold(found), fold(known));
     let slips = match known.len() {
@@ -149,11 +150,12 @@ pub(super) fn is_near(found: &str, known: &str) -> bool {
         || strsim::damerau_levenshtein(&found, &known) <= slips
 }
 
-/// Whether `found` is near to `known`, and no other word that a document could hold. A short word
-/// has many neighbours: there, two letters may be wrong, and of two not the first one. So
-/// `revision` and `session` are not `version`.
+/// Whether `found` is similar to `known`, and not another word that a document could hold. Many
+/// other words are similar to a short one: in a word shorter than `LONG`, two letters may be wrong,
+/// and with two the first letter must be right. So `revision` and `session` do not count as
+/// `version`.
 fn is_slip(found: &str, known: &str) -> bool {
-    /// The length of a word from which on all that is near is a slip.
+    /// From this length of `known` on, each similar word counts as a misspelling.
     const LONG: usize = 9;
     if !is_near(found, known) {
         return false;
@@ -168,13 +170,13 @@ fn is_slip(found: &str, known: &str) -> bool {
         }
 }
 
-/// A key without what a misspelling often changes: case and separators.
+/// A key without its case and its separators, which misspellings often change.
 fn fold(key: &str) -> String {
     let letters = key.chars().filter(|c| !matches!(c, '-' | '_' | ' '));
     letters.flat_map(char::to_lowercase).collect()
 }
 
-/// A key as a complaint repeats it.
+/// A key as a fault quotes it.
 pub(super) fn shown(key: &str) -> String {
     let short: String = key.chars().take(REPEATED).collect();
     short.escape_debug().to_string()

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-/// A value that is not a whole number from 0 to 65535, with advice if its mistake is known.
+/// The fault of a value that is no whole number from 0 to 65535, with advice for a known mistake.
 pub(super) struct NotANumber(pub(super) Option<String>);
 
 /// Reads a whole number that has one meaning only.
 ///
 /// Accepted: `12345`, `"12345"`, `12345.0`, `1e4`, `0x3039`, and `12_345` as YAML 1.1 has it.
-/// Refused: what YAML 1.1 and 1.2 read as two different numbers.
+/// Refused: a text that YAML 1.1 and 1.2 read as two different numbers, such as `022`.
 pub(super) fn whole(value: &Value) -> Result<u16, NotANumber> {
     let number = match value {
         Value::Number(number) => number.as_f64().and_then(integral),

@@ -19,7 +19,7 @@ const TUNNEL: &str = "tunnel";
 /// The keys of a tunnel that other programs hardly have both of.
 const OWN: [&str; 2] = ["proxies", "private_key"];
 
-/// How often a document may be wrapped in text.
+/// How many strings may be nested around a document.
 const TEXTS: usize = 4;
 
 /// Whether a text belongs to this agent alone.
@@ -80,7 +80,8 @@ fn decoded(bytes: &[u8]) -> Result<Zeroizing<String>, DocumentFault> {
     let text = match units {
         Some((rest, unit)) if rest.len().is_multiple_of(2) => {
             let units = rest.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
-            // The most that a unit needs in UTF-8: no reallocation leaves a copy behind.
+            // The largest size of the text in UTF-8, so that no reallocation leaves a copy of the
+            // key behind.
             let mut text = Zeroizing::new(String::with_capacity(rest.len() / 2 * 3));
             for c in char::decode_utf16(units) {
                 text.push(c.map_err(|_| DocumentFault::NotText)?);
@@ -152,8 +153,8 @@ fn find_at(value: &Value, carrier: Carrier, depth: usize) -> Result<Parsed, Docu
     }
 }
 
-/// Reads a document that is carried as text inside JSON or YAML, as Terraform's `jsonencode` and
-/// OpenStack's DynamicJSON do it: the text is JSON or YAML in its turn, or such a text once more.
+/// Reads a document that is carried as a string inside JSON or YAML, as Terraform's `jsonencode`
+/// and OpenStack's DynamicJSON write it. The string holds JSON or YAML, or another such string.
 fn as_text(text: &str, carrier: Carrier, depth: usize) -> Result<Parsed, DocumentFault> {
     if depth < TEXTS && !is_word(text) {
         return parse_at(text, carrier, depth + 1);
@@ -170,12 +171,12 @@ fn as_text(text: &str, carrier: Carrier, depth: usize) -> Result<Parsed, Documen
     }
 }
 
-/// Whether a text is neither a mapping nor anything that has one inside.
+/// Whether a text is a plain word, and so neither a mapping nor a string with one inside.
 fn is_word(text: &str) -> bool {
     !text.trim().is_empty() && !text.contains([':', '{', '\n'])
 }
 
-/// Names our key in the fault of the text under it.
+/// Adds our key to the fault of the text under it.
 fn inside(mut fault: DocumentFault) -> DocumentFault {
     match &mut fault {
         DocumentFault::Syntax { place, .. } => *place = KEY,

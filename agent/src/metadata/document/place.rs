@@ -1,13 +1,14 @@
-//! Hosts, bind addresses and services as people write them.
+//! Parses hosts, bind addresses and service addresses as people write them.
 //!
-//! Blanks around a value and brackets around an IPv6 address are taken off. A port, an account or a
-//! scheme in it belongs to another key: such a value is refused with words on where to write each.
+//! Blanks around a value and brackets around an IPv6 address are removed. A port, an account or a
+//! scheme belongs to another key: such a value is refused, and the advice names the key for each
+//! part.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::cursor::REPEATED;
 
-/// What is wrong with a value, and what to write.
+/// The fault of a value, and the advice.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Slip {
     pub(super) problem: String,
@@ -25,11 +26,11 @@ impl Slip {
 const LONGEST: usize = 255;
 const LABEL: usize = 63;
 
-/// The parts of what may be `SCHEME://USER@HOST:PORT/PATH`.
+/// The parts of a text that may be `SCHEME://USER@HOST:PORT/PATH`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Parts<'a> {
     scheme: Option<&'a str>,
-    /// Without a password.
+    /// The account, without a password.
     user: Option<&'a str>,
     host: String,
     port: Option<&'a str>,
@@ -60,7 +61,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// The kinds of parts beside the host, for a sentence.
+    /// The names of the parts beside the host, for a fault.
     fn others(&self) -> Option<String> {
         let mut found = Vec::new();
         if self.scheme.is_some() || self.path {
@@ -93,14 +94,14 @@ fn split_port(text: &str) -> (String, Option<&str>) {
         }
         return (text.to_owned(), None);
     }
-    // More than one colon: an IPv6 address, or nothing that is known.
+    // More than one colon: an IPv6 address, or an invalid text.
     match text.split_once(':') {
         Some((host, port)) if !port.contains(':') => (host.to_owned(), Some(port)),
         Some(_) | None => (text.to_owned(), None),
     }
 }
 
-/// The IPv6 address in brackets, its zone as RFC 6874 has it or with a bare `%`.
+/// An IPv6 address in brackets. Its zone is written as in RFC 6874, or after a bare `%`.
 fn bracketed(inside: &str) -> Option<String> {
     let (address, zone) = match inside.split_once('%') {
         Some((address, zone)) => (address, Some(zone.strip_prefix("25").unwrap_or(zone))),
@@ -119,7 +120,7 @@ fn is_ipv6(text: &str) -> bool {
     address.parse::<Ipv6Addr>().is_ok() && interface
 }
 
-/// A name that a resolver can be asked for, or an IPv4 address.
+/// Whether a resolver accepts the text as a name or as an IPv4 address.
 fn is_name(text: &str) -> bool {
     let letter = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
     (1..=LONGEST).contains(&text.len())
@@ -154,7 +155,7 @@ pub(super) fn host(text: &str, key: &str) -> Result<String, Slip> {
     Err(Slip { problem, advice })
 }
 
-/// Reads an address on which the proxy is to listen. `""` and `*` are all of its addresses.
+/// Reads an address on which the proxy is to listen. `""` and `*` mean all addresses.
 pub(super) fn bind(text: &str) -> Result<String, Slip> {
     let parts = Parts::of(text.trim());
     let all = |host: &str| matches!(host, "" | "*");
@@ -177,7 +178,7 @@ pub(super) fn bind(text: &str) -> Result<String, Slip> {
     Err(Slip::new(problem, advice))
 }
 
-/// Reads the address and port of a service of this guest.
+/// Reads the address and port of a service in this guest.
 pub(super) fn service(text: &str) -> Result<SocketAddr, Slip> {
     let text = text.trim();
     if let Ok(address) = text.parse::<SocketAddr>() {
@@ -235,7 +236,7 @@ fn is_account(text: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
-/// A name or address as a value in YAML. A long one could be a key, and is not repeated.
+/// A name or address as a YAML value. A long text is replaced, since it could be a key.
 fn in_yaml(host: &str) -> String {
     if host.len() > REPEATED {
         "HOST".to_owned()

@@ -26,7 +26,7 @@ const TUNNEL: [&str; 7] = [
     "certificate",
 ];
 
-/// What `host` and `public_host` are.
+/// The description of `host` and `public_host` in a fault.
 const HOST: &str = "a host name or an address";
 
 /// Reads the whole of it. Two forwards may ask for the same place.

@@ -1,4 +1,4 @@
-//! Why a source has failed, and what helps.
+//! Why a source has failed, and the advice.
 
 use std::time::Duration;
 
@@ -12,26 +12,26 @@ use crate::web;
 /// Why a source has failed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SourceFault {
-    /// No connection to the service came about.
+    /// No connection to the service was made.
     #[error("{url} can't be reached: {problem}")]
     Unreachable {
-        /// What was asked for.
+        /// The URL.
         url: String,
-        /// What the system said.
+        /// The system's error.
         problem: String,
     },
-    /// https, and nothing here to check a server by.
+    /// The URL is https, and this system has no CA certificates.
     #[error("{url} can't be asked, since no server could be checked: {problem}")]
     NoCertificates {
-        /// What was to be asked for.
+        /// The URL.
         url: String,
-        /// What the library said.
+        /// The library's error.
         problem: String,
     },
-    /// The service took the connection and did not answer to the end.
+    /// The service accepted the connection, but did not finish its answer.
     #[error("{url} did not finish its answer: {problem}")]
     Unfinished {
-        /// What was asked for.
+        /// The URL.
         url: String,
         /// What came instead.
         problem: String,
@@ -39,28 +39,28 @@ pub enum SourceFault {
     /// The service answered with an unexpected status.
     #[error("{url} answered with the HTTP status {status}")]
     Status {
-        /// What was asked for.
+        /// The URL.
         url: String,
         /// The status.
         status: u16,
-        /// For how long the service wants to be left alone.
+        /// The delay in the service's `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// The service points somewhere else; nobody went there.
+    /// The service redirects to another URL, which is not requested.
     #[error("{url} leads to {to}, and redirects are not followed")]
     Redirected {
-        /// What was asked for.
+        /// The URL.
         url: String,
-        /// Where it led.
+        /// The URL that it redirects to.
         to: String,
     },
-    /// There is more than any document has.
+    /// The content is larger than any document.
     #[error("{place} is larger than {LIMIT} bytes, and was not read to the end")]
     TooLarge {
         /// The file or the URL.
         place: String,
     },
-    /// It is encoded, and not as it says.
+    /// The content can't be decoded by the encoding that it names.
     #[error("{place} can't be decoded: {problem}")]
     Undecodable {
         /// The file or the URL, and the part of it.
@@ -68,18 +68,19 @@ pub enum SourceFault {
         /// What is wrong with it.
         problem: String,
     },
-    /// The place for a document is empty, and had one before.
+    /// The place for a document is empty, and had a document before.
     #[error(transparent)]
     Blank(Blank),
-    /// A service behind the metadata service has nothing, or can't be reached from there.
+    /// A service behind the metadata service has no document, or the metadata service can't reach
+    /// it.
     #[error("{place} has nothing from the service `{service}`")]
     Silent {
         /// The URL.
         place: String,
-        /// The service's name there.
+        /// The service's name in the metadata.
         service: String,
     },
-    /// What is there is not a document.
+    /// The content is no valid document.
     #[error("{place}: {fault}")]
     Invalid {
         /// The file or the URL.
@@ -93,19 +94,19 @@ pub enum SourceFault {
     Unreadable {
         /// The file.
         place: String,
-        /// What the system said.
+        /// The system's error.
         problem: String,
     },
 }
 
 impl SourceFault {
-    /// Whether nothing at all is known of the service, as on a machine that has none.
+    /// Whether nothing is known of the service, as on a machine without one.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
 
-    /// For how long the service wants to be left alone.
+    /// The delay that the service asked for.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -157,9 +158,9 @@ impl Explain for SourceFault {
                  connections and does not serve them."
                 .to_owned(),
             Self::Status { status, .. } => status_advice(*status).to_owned(),
-            Self::Redirected { .. } => "Whoever is there would be sent what is meant for the \
-                 service, and could answer with a document. If it is right, put that address into \
-                 [metadata] url or document_url."
+            Self::Redirected { .. } => "The server at that URL would get requests for the \
+                 metadata service, and could answer with a document. If the URL is right, put it \
+                 into [metadata] url or document_url."
                 .to_owned(),
             Self::TooLarge { place } => {
                 format!("Look at what is at {place}: a document has a few thousand bytes.")
@@ -198,8 +199,8 @@ fn status_advice(status: u16) -> &'static str {
              whether a proxy or a container network stands in between."
         }
         429 => {
-            "The service is asked more often than it likes, most likely by other programs of this \
-             machine too. It is left alone for as long as it says."
+            "The service gets too many requests, probably from other programs of this machine too. \
+             The agent waits for as long as the service asks."
         }
         500..=599 => {
             "The service has a fault of its own: look at its log, or the status page of the cloud. \

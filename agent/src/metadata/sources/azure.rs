@@ -35,7 +35,7 @@ impl Azure {
     }
 
     async fn look(&self) -> Result<Reading, SourceFault> {
-        // Every machine has this page, and an empty one says that it has no user data.
+        // Every machine has this page. An empty page means that there is no user data.
         let Some(page) = self.page(USER_DATA).await? else {
             return Ok(Reading::hollow(self.0.unexpected(USER_DATA, 404)));
         };

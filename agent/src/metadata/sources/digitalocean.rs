@@ -12,7 +12,7 @@ use crate::metadata::userdata;
 
 const ALL: &str = "/metadata/v1.json";
 
-/// The name of the Droplet, which is on every page.
+/// The name of the Droplet, which every answer contains.
 const ID: &str = "droplet_id";
 
 /// The user's goes over the vendor's, as with cloud-init.

@@ -23,8 +23,8 @@ impl Ec2 {
 }
 
 impl Ec2 {
-    /// 404 says that there is no user-data, if the service knows this machine. OpenStack's nova
-    /// answers 404 to everything while it does not find the machine.
+    /// 404 means that there is no user-data, if the service knows this machine. OpenStack's nova
+    /// answers 404 to every request of a machine that it does not find.
     async fn none(&mut self) -> Result<Reading, SourceFault> {
         Ok(match self.0.get(INSTANCE_ID, &[]).await? {
             Some(_) => Reading::Absent,

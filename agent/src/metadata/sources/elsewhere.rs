@@ -1,8 +1,8 @@
-//! Where a cloud's service is on a network without IPv4.
+//! The IPv6 addresses of the clouds' metadata services, for networks without IPv4.
 //!
-//! EC2 has an address of its own for that. OpenStack's neutron has one of the link: each interface
-//! may lead to it. They are asked only where 169.254.169.254 can't be reached, and on those clouds:
-//! elsewhere, anybody on the network could answer.
+//! EC2 has a unique local address. OpenStack's neutron has a link-local address, which the agent
+//! tries on each interface. The agent asks these addresses only where 169.254.169.254 can't be
+//! reached, and only on those clouds: on other networks, any machine could answer.
 
 use std::collections::BTreeSet;
 
@@ -20,10 +20,10 @@ const EC2: &str = "http://[fd00:ec2::254]";
 /// docs.openstack.org/nova/latest/user/metadata.html
 const OPENSTACK: &str = "fe80::a9fe:a9fe";
 
-/// How many interfaces are tried: each may cost the time of a connection.
+/// The most interfaces that are tried: each may cost a connection's deadline.
 const INTERFACES: usize = 8;
 
-/// The clouds that this machine may be on, of those with such an address.
+/// Which of the clouds with such an address this machine may run on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clouds {
     pub(super) ec2: bool,
@@ -31,7 +31,7 @@ pub(super) struct Clouds {
 }
 
 impl Clouds {
-    /// By the sources that the configuration names, or else by signs of the platform.
+    /// Taken from the sources in the configuration, or else from signs of the platform.
     pub(super) fn of(blueprint: &Blueprint, named: Option<&[SourceName]>) -> Self {
         if blueprint.cloud.base() != HttpUrl::default().as_str() {
             let (ec2, openstack) = (false, false);
@@ -49,10 +49,10 @@ impl Clouds {
         }
     }
 
-    /// The other addresses of this source's service.
+    /// The IPv6 URLs of this source's service.
     pub(super) fn urls(self, name: SourceName) -> Vec<HttpUrl> {
         let mut urls = Vec::new();
-        // OpenStack's service answers in EC2's place too.
+        // OpenStack's service also answers the requests of EC2's interface.
         if self.openstack && matches!(name, SourceName::Openstack | SourceName::Ec2) {
             let of_link = |interface| format!("http://[{OPENSTACK}%25{interface}]");
             urls.extend(interfaces().into_iter().map(of_link));
@@ -65,8 +65,8 @@ impl Clouds {
     }
 }
 
-/// A source that has an answer at one of these addresses, and the answer; one with a document, if
-/// there is such.
+/// The first source that answers at one of these URLs, and its answer. A source with a document
+/// goes before the others.
 pub(super) async fn ask(
     blueprint: &Blueprint,
     name: SourceName,
@@ -88,7 +88,7 @@ pub(super) async fn ask(
     first
 }
 
-/// The interfaces with an address of the link.
+/// The interfaces with a link-local address.
 fn interfaces() -> BTreeSet<String> {
     let Ok(addresses) = getifaddrs() else {
         return BTreeSet::new();

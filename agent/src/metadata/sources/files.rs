@@ -65,7 +65,7 @@ pub(super) struct Files {
     file: PathBuf,
 }
 
-/// One pull for the disks and the hidden files of a round.
+/// The answer of a round's one pull for the disks and the hidden files.
 pub(super) type Pulled = Option<Result<Delivered, String>>;
 
 impl Files {
@@ -155,7 +155,7 @@ impl Files {
             Content::Missing => return Ok(None),
             Content::Denied => {}
         }
-        // Not asked for: systemd would not start the unit.
+        // Not requested: systemd would not start the unit with so large a credential.
         if fs::metadata(path).is_ok_and(|found| found.len() > inputs::LARGEST) {
             return Err(SourceFault::TooLarge { place: shown(path) });
         }

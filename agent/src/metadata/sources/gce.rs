@@ -1,5 +1,5 @@
-//! Google Compute Engine: the attribute `vmagent` of the instance, or else of its project, and word
-//! at once when it changes (cloud.google.com/compute/docs/metadata/querying-metadata).
+//! Google Compute Engine: the attribute `vmagent` of the instance, or else of its project. The
+//! service reports a change at once (cloud.google.com/compute/docs/metadata/querying-metadata).
 
 mod hang;
 
@@ -11,7 +11,7 @@ use super::{Later, Round, Source};
 use crate::metadata::document::Carrier;
 use crate::metadata::reading::{Reading, SourceFault};
 
-/// Where attributes are: the instance's go over those that all of the project share.
+/// The paths of attributes: an attribute of the instance goes before the same one of its project.
 const PLACES: [&str; 2] = [
     "/computeMetadata/v1/instance/attributes/",
     "/computeMetadata/v1/project/attributes/",
@@ -30,7 +30,7 @@ const FLAVOR: Headers<'_> = &[("metadata-flavor", "Google")];
 #[derive(Debug)]
 pub(super) struct Gce {
     http: Http,
-    /// What the last read has shown of each place.
+    /// What the last read found at each of [`PLACES`].
     known: [Known; 2],
 }
 

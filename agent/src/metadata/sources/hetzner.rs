@@ -25,7 +25,7 @@ impl Source for Hetzner {
                     let place = self.0.url(USER_DATA);
                     userdata::read(&place, &page.body).or_nothing(&place, &page.body)
                 }
-                // User data is fixed when the server is made: what was there can't be gone.
+                // User data is fixed when the server is made, so an earlier document can't be gone.
                 Ok(None) => Reading::hollow(self.0.unexpected(USER_DATA, 404)),
                 Err(fault) => fault.into(),
             }

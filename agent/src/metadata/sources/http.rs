@@ -25,7 +25,7 @@ pub(super) type Headers<'a> = &'a [(&'a str, &'a str)];
 pub(super) enum Answer {
     /// 200.
     Page(Page),
-    /// 204: it has nothing to give.
+    /// 204: the service has no document.
     NoContent,
     /// It has no such thing: 404.
     None,
@@ -67,7 +67,7 @@ impl Http {
         Self { base: base.clone() }
     }
 
-    /// Whether this is the address of the service.
+    /// Whether the service has this URL.
     pub(super) fn is_at(&self, url: &HttpUrl) -> bool {
         self.base == *url
     }

@@ -61,7 +61,8 @@ impl Source for Mmds {
     fn read<'a>(&'a mut self, _: &'a mut Round) -> Later<'a, Reading> {
         Box::pin(async {
             match self.tree().await {
-                // A tree with nothing in it has not been set yet, or not again after a restore.
+                // An empty tree means that the owner has not set it yet, or not again after a
+                // restore.
                 Ok(Some(tree)) if tree.0.as_object().is_some_and(|tree| !tree.is_empty()) => {
                     self.find(&tree.0)
                 }

@@ -253,7 +253,7 @@ impl Sources {
     }
 }
 
-/// Where else a service may be that can't be reached here.
+/// The other URLs to ask where this service can't be reached.
 fn elsewhere(clouds: Clouds, name: SourceName, here: Option<&Http>) -> Vec<HttpUrl> {
     let mut urls = clouds.urls(name);
     if !urls.is_empty() {

@@ -26,7 +26,8 @@ const DIRECTORIES: [&str; 2] = [
 /// What may name a seed: the same for as long as the machine runs.
 const HINTS: [&str; 2] = ["/proc/cmdline", "/sys/class/dmi/id/product_serial"];
 
-/// What a seed's name may hold of the firmware: cloud-init's names, and the kernel's for its files.
+/// The placeholders in a seed's name: cloud-init's name, and the kernel's file in
+/// /sys/class/dmi/id.
 const DMI: [(&str, &str); 17] = [
     ("baseboard-asset-tag", "board_asset_tag"),
     ("baseboard-manufacturer", "board_vendor"),
@@ -60,7 +61,7 @@ pub(super) struct Nocloud {
 
 #[derive(Debug)]
 enum Named {
-    /// Where its files are, in the order of [`NAMES`].
+    /// The URLs of its files, in the order of [`NAMES`].
     Server([Http; 2]),
     Directory(PathBuf),
     Other(SourceFault),
@@ -147,7 +148,8 @@ async fn on_disk(files: &Files, pulled: &mut Pulled) -> Reading {
     Reading::Absent
 }
 
-/// An empty page is as good as none where the next has the document; user-data is often empty.
+/// Reads a seed from a server. An empty page counts as absent where the next page has a document,
+/// since user-data is often empty.
 async fn at_server(files: &[Http]) -> Reading {
     let mut none = Reading::Absent;
     for http in files {
@@ -194,8 +196,8 @@ async fn named(files: &Files, pulled: &mut Pulled) -> Option<Option<Named>> {
     Some(None)
 }
 
-/// The seed with values of the firmware in place of `__dmi.NAME__`; none if one can't be read now.
-/// As in cloud-init, a name that is not known stays, and a value that is not there is empty.
+/// The seed with the firmware's value for each `__dmi.NAME__`; `None` if a value can't be read now.
+/// As in cloud-init, an unknown name stays, and a missing value becomes empty.
 async fn with_dmi(seed: &str, files: &Files, pulled: &mut Pulled) -> Option<String> {
     let mut filled = seed.to_owned();
     for (name, file) in DMI {
@@ -206,21 +208,21 @@ async fn with_dmi(seed: &str, files: &Files, pulled: &mut Pulled) -> Option<Stri
         let path = format!("/sys/class/dmi/id/{file}");
         let bytes = files.shown_to_us(Path::new(&path), pulled).await.ok()?;
         let bytes = bytes.as_deref().map_or(&[][..], |bytes| bytes.trim_ascii());
-        // What the firmware has where nobody has set it.
+        // Firmware has 0xff bytes in a field that was never set.
         let unset = bytes.iter().all(|byte| *byte == 0xff);
         let value = if unset {
             "".into()
         } else {
             String::from_utf8_lossy(bytes)
         };
-        // Names of machines have blanks, which a URL has not.
+        // Product names may contain blanks, which a URL can't.
         filled = filled.replace(&placeholder, &value.replace(' ', "%20"));
     }
     Some(filled)
 }
 
-/// The URLs of the files of a seed, formed as by cloud-init: in place of `%s`, or behind a slash
-/// or what stands in a query.
+/// The URLs of a seed's files, formed as by cloud-init: the file's name replaces `%s`, or is
+/// appended, after a slash unless the seed has a query.
 fn server(seed: &str) -> Result<[Http; 2], String> {
     let http = |name: &str| {
         let url = match seed {

@@ -34,7 +34,8 @@ enum Token {
         /// When to ask for another: before the service stops taking it.
         until: Instant,
     },
-    /// A service that looks like EC2's and knows no tokens, such as OpenStack's, by this answer.
+    /// The service refused a token with this fault. It resembles EC2's and knows no tokens, as
+    /// OpenStack's does.
     Refused(SourceFault),
 }
 
@@ -77,7 +78,7 @@ impl Session {
                 Answer::NoContent | Answer::None | Answer::Gone => return Ok(None),
                 Answer::Unchanged => return Err(self.http.unexpected(path, 304)),
                 Answer::Unauthorized => {
-                    // It does want a token, and the refusal of it is what is wrong.
+                    // The service requires a token, so its refusal to give one is the fault.
                     if let Token::Refused(refusal) = std::mem::replace(&mut self.token, Token::None)
                     {
                         fault = refusal;
@@ -103,7 +104,7 @@ impl Session {
             Ok(Answer::Gone) => return Ok(self.refused(410)),
             Ok(Answer::NoContent) => return Ok(self.refused(204)),
             Ok(Answer::Unchanged) => return Ok(self.refused(304)),
-            // EC2 says 403 where the service is switched off, and 429 and 503 when it is busy.
+            // EC2 answers 403 where the service is disabled, and 429 or 503 when it is busy.
             Err(fault @ SourceFault::Status { status, .. })
                 if ![403, 429, 503].contains(&status) =>
             {

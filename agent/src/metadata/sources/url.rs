@@ -4,7 +4,7 @@
 //! document that stays the same costs its server next to nothing.
 //!
 //! The statuses 204, 404 and 410 take the document back, and so does the document `null`. An empty
-//! page does not ([`Reading::Silent`]): a script or a proxy that has failed sends one too.
+//! page does not ([`Reading::Silent`]): a failed script or reverse proxy sends one too.
 
 use super::http::{Answer, Headers, Http};
 use super::{Later, Round, Source};

@@ -55,8 +55,8 @@ impl<'a> Message<'a> {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The type of what is in it, without parameters. Where there is none, or none that can be,
-    /// it is a plain text (RFC 2045 section 5.2).
+    /// The content type, without parameters. A part with no type, or an invalid one, is text/plain
+    /// (RFC 2045 section 5.2).
     pub(super) fn kind(&self) -> &str {
         let value = self.header("content-type").unwrap_or_default();
         let kind = value.split(';').next().unwrap_or_default().trim();

@@ -1,14 +1,14 @@
-//! What to write instead of a line that YAML can't read.
+//! Advice for a line that YAML can't parse.
 //!
-//! The scanner names the place where it gave up, in its own terms. The mistake stands in that line
-//! or the next one, and most are one of few: a tab, or a value that has to be in quotes.
+//! The scanner reports the line where it stopped, in its own terms. Most mistakes are one of two: a
+//! tab in that line or the next one, or a value in that line that needs quotes.
 
-/// The characters with which no plain scalar may begin (YAML 1.2.2, 7.3.3), those aside that a
-/// value of a document rightly begins with.
+/// The characters with which no plain scalar may begin (YAML 1.2.2, 7.3.3), except those with which
+/// a valid value of a document begins.
 const INDICATORS: &str = "*&!%@`[]{}|>,";
 
-/// The advice for a mistake at `line` (from 1), and the line that it is about. Repeats nothing of
-/// the text but the one character with which a value begins.
+/// The advice for a mistake at `line` (from 1), and the line that the advice is about. Of the text,
+/// the advice repeats only the first character of a value.
 pub(super) fn hint(text: &str, line: usize) -> Option<(usize, String)> {
     let lines = || {
         text.lines()
@@ -45,20 +45,20 @@ pub(super) fn hint(text: &str, line: usize) -> Option<(usize, String)> {
 fn begins_wrongly(value: &str, first: char) -> bool {
     match first {
         ':' => true,
-        // A block of text, with nothing but its indicators in that line (YAML 1.2.2, 8.1.1).
+        // A block scalar, with only its indicators in that line (YAML 1.2.2, 8.1.1).
         '|' | '>' => {
             let rest =
                 value[1..].trim_start_matches(|c: char| c.is_ascii_digit() || "+-".contains(c));
             !rest.is_empty() && !rest.trim_start().starts_with('#')
         }
-        // A list or a mapping in one line ends with its bracket.
+        // A flow sequence or mapping in one line ends with its bracket.
         '[' => !value.ends_with([']', ',', '[']),
         '{' => value.starts_with("{{") || !value.ends_with(['}', ',', '{']),
         first => INDICATORS.contains(first),
     }
 }
 
-/// What stands behind the dashes and the key of a line.
+/// The value of a line, after its dashes and its key.
 fn value(line: &str) -> &str {
     let mut rest = line.trim();
     while let Some(item) = rest.strip_prefix("- ") {

@@ -1,4 +1,4 @@
-//! The packets of a channel that its service has not read yet.
+//! The packets of a channel that its service has not accepted yet.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind::WouldBlock, IoSlice};
@@ -32,7 +32,7 @@ impl Queue {
         self.packets.is_empty()
     }
 
-    /// Writes what the service takes without waiting, and says how much that was.
+    /// Writes what the service accepts without blocking, and returns the number of bytes.
     pub(super) fn write(&mut self, service: &OwnedWriteHalf) -> io::Result<usize> {
         let mut total = 0;
         while !self.is_empty() {

@@ -42,7 +42,7 @@ fn a_place_counts_when_a_socket_listens_there() {
         (&first.address, first.by),
         (&v4.into(), FoundBy::SshdConfig)
     );
-    // A server of another kind is passed over, until another one has its address.
+    // A socket of another server stays excluded until another socket has its address.
     assert!(finder.pass_over(&first, false, now));
     assert!(!finder.pass_over(&first, false, now));
     let Choice::Check(second) = finder.choose(now) else {
@@ -70,7 +70,8 @@ fn a_silent_socket_is_asked_again_later() {
     assert_eq!(finder.choose(now + SILENT), Choice::Check(place));
 }
 
-/// A socket unit that is not enabled, and a port that sshd was told to leave, may be another's.
+/// A socket unit that is not enabled, and port 22 where sshd_config names another port, may belong
+/// to another server.
 #[test]
 fn what_is_not_said_is_looked_at_later() {
     let (held, address) = listener("127.0.0.1:0");
@@ -90,7 +91,7 @@ fn what_is_not_said_is_looked_at_later() {
     assert!(!looked.contains(&address.to_string()), "{looked}");
     let late = finder.choose(now + LATE);
     let found = |choice: &Choice| match choice {
-        // Port 22 may be served where the test runs.
+        // A server may listen on port 22 of the machine that runs the test.
         Choice::Check(place) if place.by != FoundBy::Port22 => {
             assert_eq!(
                 (&place.address, place.by),

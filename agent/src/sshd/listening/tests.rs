@@ -31,7 +31,7 @@ fn a_listener_is_seen_on_each_address_that_it_serves_and_no_longer() {
     }
 }
 
-/// sshd's sessions outlive its listener, on the same address and port.
+/// sshd's sessions outlive its listener and use the same address and port.
 #[test]
 fn a_connection_is_no_listener() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What these files below `/etc/ssh` say.
+/// The settings in these files below `/etc/ssh`.
 fn read(files: &[(&str, &str)]) -> Settings {
     let root = tempfile::tempdir().unwrap();
     let directory = root.path().join("etc/ssh");
@@ -42,7 +42,7 @@ fn each_form_of_an_address_is_read() {
                 "[fd00::1]:22",
             ],
         ),
-        // Neither of these says where.
+        // Neither of these names an address.
         ("ListenAddress guest.example.org\nPort none\nPort\n", &[]),
         ("Match LocalPort 2222\nPort 2222\n", &[]),
     ] {

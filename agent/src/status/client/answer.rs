@@ -13,9 +13,9 @@ use crate::status::render::{printable, render};
 
 /// One answer of the agent.
 pub(super) struct Answer {
-    /// As it came, with its line end.
+    /// The line as received, with its end.
     pub(super) line: Vec<u8>,
-    /// It may be of a newer agent, and have more than we know of.
+    /// A newer agent's answer may have fields that are unknown here.
     pub(super) json: Value,
 }
 
@@ -40,7 +40,7 @@ impl Answer {
             (Form::Json, false) => writeln!(out, "{}", self.pretty()?)?,
             (Form::Words, _) => {
                 if look.watch && look.redraws {
-                    // Home, and clear what is below.
+                    // Move the cursor home, and clear the screen below it.
                     out.write_all(b"\x1b[H\x1b[2J")?;
                 }
                 out.write_all(self.words(look.colour).as_bytes())?;
@@ -52,7 +52,7 @@ impl Answer {
         out.flush()
     }
 
-    /// In the order of the contract, unless that would lose what we do not know.
+    /// In the documented order of fields, unless that would drop unknown fields.
     fn pretty(&self) -> serde_json::Result<String> {
         let known = serde_json::from_value::<Status>(self.json.clone()).ok();
         let lossless =
@@ -63,8 +63,8 @@ impl Answer {
         }
     }
 
-    /// Nothing where no way in works, or sshd has no keys yet. With an alias, one line for each key:
-    /// ssh looks all ways in up under that name.
+    /// The lines for `known_hosts`: none where no way in works, or while sshd has no keys. With an
+    /// alias there is one line for each key, since ssh looks up all ways in under that alias.
     fn known_hosts(&self, alias: Option<&Alias>) -> String {
         let Some(alias) = alias else {
             let lines = self.ways().flat_map(|way| texts(way, "known_hosts"));
@@ -75,8 +75,8 @@ impl Answer {
         keys.map(line).collect()
     }
 
-    /// A stanza for each way in. The last one, the tunnel's if there is one, has the plain alias as
-    /// well.
+    /// A stanza for each way in. The last stanza, the tunnel's if the tunnel is up, has the plain
+    /// alias as well.
     fn ssh_config(&self, alias: Option<&Alias>) -> String {
         let host_name = self.json.get("host_name").and_then(Value::as_str);
         let alias = alias.cloned().unwrap_or_else(|| Alias::of(host_name));

@@ -274,7 +274,7 @@ fn colour_is_for_terminals_that_can_and_people_who_like_it() {
     assert!(!colour(Some("1"), Some("xterm")));
     assert!(!colour(None, Some("dumb")));
     assert!(!colour(None, None));
-    // It is about colour, not about redrawing.
+    // `NO_COLOR` switches colours off, not the redrawing.
     let no_color = |name: &str| Some(if name == "TERM" { "xterm" } else { "1" }.to_owned());
     assert!(obeys_escapes(no_color) && !wants_colour(no_color));
 }

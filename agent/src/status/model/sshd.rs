@@ -1,4 +1,4 @@
-//! The words of the slice of sshd.
+//! The states and sources in the slice `sshd` of the status.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SshdState {
-    /// Its banner has been read.
+    /// sshd's banner has been read.
     Ready,
-    /// It does not answer; retried.
+    /// sshd does not answer, and the agent retries.
     Waiting,
 }
 
-/// What names the address of sshd.
+/// The source of sshd's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FoundBy {
     /// `[bridge] sshd`.
@@ -29,7 +29,7 @@ pub enum FoundBy {
     /// A socket unit of systemd.
     #[serde(rename = "ssh.socket")]
     SshSocket,
-    /// A listening socket that greets as an SSH server.
+    /// A listening socket whose banner is an SSH server's.
     #[serde(rename = "listening socket")]
     ListeningSocket,
 }

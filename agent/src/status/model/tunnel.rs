@@ -112,17 +112,17 @@ pub struct Forward {
     pub granted: bool,
     /// Why it did not.
     pub fault: Option<Fault>,
-    /// Connections that the service did not take, since the document came into force.
+    /// How many connections the service did not take since the document came into force.
     #[serde(default)]
     pub refused: u64,
-    /// Why it did not take the last one; null once it has taken one again. It does not count
-    /// against the health.
+    /// Why the service did not take its last connection; null once it has taken one again. This
+    /// fault does not count against the health.
     #[serde(default)]
     pub refusal: Option<Fault>,
 }
 
 impl Forward {
-    /// Puts `new` in the place of a list, and keeps what was counted for the same forwards.
+    /// Replaces a list with `new`, and keeps the counts of forwards that are in both.
     pub(crate) fn replace(list: &mut Vec<Self>, mut new: Vec<Self>) {
         for forward in &mut new {
             let same = |old: &&mut Self| {

@@ -1,4 +1,4 @@
-//! What the status says of the ways in.
+//! The ways in, and the account for them, in the status.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ impl Default for Login {
     }
 }
 
-/// Where the name of the account is from.
+/// The source of the account's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LoginSource {
@@ -28,7 +28,7 @@ pub enum LoginSource {
     Configuration,
     /// The default user of cloud-init's configuration; the account exists.
     CloudInit,
-    /// Neither: root.
+    /// Root, since neither of the above applies.
     Default,
 }
 
@@ -37,9 +37,9 @@ pub enum LoginSource {
 pub struct WayIn {
     /// `vsock` or `tunnel`.
     pub via: String,
-    /// What to type, with the account of [`super::Status::login`].
+    /// The command to type, with the account in [`super::Status::login`].
     pub command: String,
-    /// The lines of a `known_hosts` file by which ssh knows this guest when it comes this way.
+    /// The lines for `known_hosts` by which ssh knows this guest over this way in.
     #[serde(default)]
     pub known_hosts: Vec<String>,
     /// The options of ssh_config(5) for this way, without `Host` and `HostKeyAlias`.

@@ -137,7 +137,7 @@ impl Task {
         Ok(())
     }
 
-    /// The connection through this port of the proxy did not reach its service.
+    /// A connection to this port of the proxy did not reach its service.
     fn unanswered(&self, error: &io::Error, port: u32) {
         warn!(address = %self.address, %error, "the service does not answer");
         match &self.watch {

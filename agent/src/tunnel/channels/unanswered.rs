@@ -1,4 +1,4 @@
-//! A service behind a forward that does not take a connection.
+//! Connections through a forward that the service behind it does not take.
 
 use std::io;
 
@@ -36,7 +36,7 @@ impl Explain for Unanswered<'_> {
 }
 
 impl Unanswered<'_> {
-    /// Counts it for the forward that it came through.
+    /// Counts the failure in the forward of its connection.
     pub(super) fn count(&self, forwards: &mut [Forward]) {
         for forward in through(forwards, self.to, self.port) {
             forward.refused += 1;
@@ -45,7 +45,7 @@ impl Unanswered<'_> {
     }
 }
 
-/// The service took a connection.
+/// Clears the fault of a forward whose service took a connection.
 pub(super) fn answered(forwards: &mut [Forward], to: &Address, port: u32) {
     for forward in through(forwards, to, port) {
         forward.refusal = None;

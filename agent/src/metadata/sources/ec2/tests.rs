@@ -90,13 +90,13 @@ async fn a_service_without_tokens_is_asked_without() {
             let reading = look(&mut source).await;
             assert_eq!(reading, Reading::Found(document(12345)), "{status}");
         }
-        // What it does not know is not asked for again.
+        // After a refusal, no further token is requested.
         let get = "get /latest/user-data";
         assert_eq!(server.requests(), ["put /latest/api/token", get, get]);
     }
 }
 
-/// EC2 with tokens required, as while it is in trouble.
+/// EC2 requires tokens and, during an outage, gives none.
 #[tokio::test]
 async fn a_service_that_wants_a_token_and_gives_none_is_a_fault_of_the_token() {
     for (status, code) in [
@@ -127,7 +127,7 @@ async fn a_service_that_wants_a_token_and_gives_none_is_a_fault_of_the_token() {
     }
 }
 
-/// OpenStack's nova answers 404 to everything while it does not find the machine.
+/// OpenStack's nova answers 404 to every request of a machine that it does not find.
 #[tokio::test]
 async fn no_user_data_counts_from_a_service_that_knows_the_machine() {
     let lost = Server::new(|_| Say::status(404)).await;

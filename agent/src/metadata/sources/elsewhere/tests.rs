@@ -38,7 +38,7 @@ fn only_a_sign_or_a_person_says_that_it_may_be_there() {
         (DEFAULT, "x", "Google", Some(&[Ec2, Gce][..]), (true, false)),
         (DEFAULT, "x", "x", Some(&[Openstack]), (false, true)),
         (DEFAULT, "x", "Amazon EC2", Some(&[Gce]), (false, false)),
-        // A person has said where it is.
+        // The configuration names the cloud.
         ("http://192.0.2.1", "x", "Amazon EC2", None, (false, false)),
     ] {
         let found = clouds(url, product, vendor, named);

@@ -26,10 +26,10 @@ const GRACE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
-/// What the last read has shown of a place of attributes.
+/// What the last read found at one of the paths of attributes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Known {
-    /// There was none yet, or what was read had no version.
+    /// There was no read yet, or the answer had no version.
     #[default]
     Nothing,
     /// There is no such attribute.
@@ -50,7 +50,7 @@ pub(super) fn until_changed(http: &Http, known: &[Known; 2]) -> Option<Later<'st
     PLACES.iter().zip(known).filter_map(change).reduce(either)
 }
 
-/// Ends with the first of two.
+/// Waits for the first of two changes.
 fn either(mut one: Later<'static, ()>, mut other: Later<'static, ()>) -> Later<'static, ()> {
     Box::pin(async move {
         tokio::select! {

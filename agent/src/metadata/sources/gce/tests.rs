@@ -119,7 +119,7 @@ async fn the_projects_attribute_counts_where_the_instance_has_none() {
     *project.lock().unwrap() = (3, "v3");
     timeout(LONG, source.change().unwrap()).await.unwrap();
     assert_eq!(look(&mut source).await, Reading::Found(document(3)));
-    // One VM of the project can do without, and a failure is not the project's word.
+    // `null` on the instance overrides the project. A failure of the instance's page does not.
     *instance.lock().unwrap() = 200;
     assert!(matches!(look(&mut source).await, Reading::Empty(_)));
     *instance.lock().unwrap() = 503;

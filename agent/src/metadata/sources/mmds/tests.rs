@@ -62,7 +62,7 @@ async fn what_is_for_others_is_none_of_ours() {
     .await;
     let reading = look(&mut Mmds::new(Http::new(&ec2.base()))).await;
     assert!(matches!(reading, Reading::Silent { .. }), "{reading:?}");
-    // As before its owner has filled it in.
+    // The tree before its owner has set it.
     for tree in [json!({}), json!(null), json!([]), json!("text")] {
         let reading = read(tree.clone()).await;
         assert!(matches!(reading, Reading::Silent { .. }), "{tree}");

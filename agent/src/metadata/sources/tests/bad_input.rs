@@ -12,7 +12,7 @@ use crate::metadata::reading::LIMIT;
 enum Is {
     Absent,
     Empty,
-    /// Nothing is there, as after a failure.
+    /// An empty answer, as after a failure.
     Blank,
     /// Found, with this port and a warning.
     Twice(u16),
@@ -107,7 +107,7 @@ impl Place {
         match (expected, &reading) {
             (Is::Absent, Reading::Absent) | (Is::Empty, Reading::Empty(_)) => {}
             (Is::Blank, Reading::Silent { blank: Some(_), .. }) => {}
-            // What it says of OpenStack's answer does not depend on this.
+            // The reading of OpenStack's answer does not depend on this.
             (Is::Blank, Reading::Empty(_)) if self.at.ends_with("vendor_data2.json") => {}
             (Is::Twice(port), Reading::Found(found)) => {
                 assert_eq!(found.tunnel, document(port).tunnel, "{what}");

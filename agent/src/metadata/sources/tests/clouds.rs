@@ -215,7 +215,7 @@ async fn bad_days(cloud: Cloud) {
     service.say(Say::status(404));
     match (reading(&mut sources).await, cloud.name) {
         (Reading::Absent, Gce | Url | Ec2) => {}
-        // They have this page for every machine.
+        // These services have this page for every machine.
         (Reading::Silent { blank: None, .. }, _) => {}
         (other, _) => panic!("{about}: {other:?}"),
     }

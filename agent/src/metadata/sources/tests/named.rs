@@ -1,10 +1,10 @@
-//! Seeds at a server that the machine names.
+//! Seeds on a server that the kernel's command line or the firmware names.
 
 use super::seeds::{Machine, cloud_config};
 use super::*;
 use crate::config::SourceName::Nocloud;
 
-/// By `sub_dmi_vars` and `read_seeded` of cloud-init 25.1.
+/// As `sub_dmi_vars` and `read_seeded` of cloud-init 25.1 form them.
 #[tokio::test]
 async fn a_seed_is_named_as_for_cloud_init() {
     let user_data = cloud_config(12345);

@@ -123,7 +123,7 @@ fn the_first_line_decides_where_the_type_is_any_text() {
             assert_eq!(reading(&message), Reading::Absent, "{message}");
         }
     }
-    // What is no type is text/plain.
+    // An invalid type counts as text/plain.
     for kind in ["cloud-config", "a/b/c", ""] {
         found(mime(&[(kind, "", &config)]));
     }
