@@ -52,6 +52,7 @@ fn it_runs_in_its_sandbox() {
         // A device that stands in for vsock, to see that it is let in, and only for reading.
         let machine = plan(debian)
             .script("mknod -m 666 /dev/vsock c 1 3; touch /dev/other")
+            .file("/etc/hostname", 0o644, "web1\n")
             .boot();
         assert_eq!(
             machine.property("vmagent.service", "NRestarts"),
@@ -97,6 +98,10 @@ fn it_runs_in_its_sandbox() {
                 .status
                 .success()
         );
+        // The sandbox hides /proc/sys and the kernel's later names.
+        let status = machine.run("vmagent status --json").stdout;
+        let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+        assert_eq!(status["host_name"], "web1", "{status:#}");
     }
 }
 

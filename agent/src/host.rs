@@ -18,6 +18,7 @@ use nix::libc::{VMADDR_CID_ANY, VMADDR_CID_HOST, VMADDR_CID_LOCAL};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::fstat;
+use nix::sys::utsname::uname;
 use tokio::io::unix::AsyncFd;
 
 /// Descriptors that are enough for the connections that are allowed, many times over.
@@ -223,10 +224,16 @@ pub fn instance_id() -> Option<String> {
     read_line(Path::new("/var/lib/cloud/data/instance-id"))
 }
 
-/// The host name of this guest (uname(2)).
+/// The host name of this guest: hostname(5), or else uname(2).
+///
+/// The file goes first: the unit's `ProtectHostname=` gives the agent the kernel's name of its start,
+/// and cloud-init sets the name later.
 #[must_use]
 pub fn host_name() -> Option<String> {
-    read_line(Path::new("/proc/sys/kernel/hostname"))
+    let kernel = || uname().ok()?.nodename().to_str().map(str::to_owned);
+    let named = |name: &String| !name.is_empty() && !name.starts_with('#') && name != "localhost";
+    let file = read_line(Path::new("/etc/hostname")).filter(named);
+    file.or_else(|| kernel().filter(|name| !name.is_empty() && name != "(none)"))
 }
 
 /// The first line of a small file, if it says anything.
