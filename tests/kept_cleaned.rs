@@ -67,8 +67,8 @@ fn cloud_init_clean_takes_it_away_and_a_running_agent_does_not_write_it_again() 
             panic!("{debian:?}: {failure}\n{}", machine.journal());
         }
         assert!(!machine.path("/var/lib/vmagent").exists(), "{debian:?}");
-        // The next agent keeps its document on disk again.
-        machine.check("systemctl restart vmagent.service");
+        // As at the next boot: the agent keeps its document on disk again.
+        machine.check("systemd-tmpfiles --create vmagent.conf; systemctl restart vmagent.service");
         await_kept(&machine);
         assert_eq!(
             machine.check("stat -c %U:%a /var/lib/vmagent"),
