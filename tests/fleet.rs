@@ -31,7 +31,7 @@ const ALL_UP: Duration = Duration::from_secs(60);
 /// Between two looks at the agents' connections.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The user that they run as. Each watches files with two inotify instances, of which a user has 128
+/// The user that they run as. Each watches files with three inotify instances, of which a user has 128
 /// on the whole machine (inotify(7), `max_user_instances`): root's are for the other tests, whose
 /// agents would not notice a change of their files.
 const USER: &str = "nobody";
@@ -66,6 +66,7 @@ fn start(scene: &Scene) -> Result<Vec<Agent>> {
         let port = u16::try_from(FIRST + index)?;
         let document = scene.document_with("0.0.0.0", port, &host_key, &scene.key, "")?;
         agent::write_document(&dir, &document)?;
+        chown(&dir.join("tunnel.yaml"), user, None)?;
         Agent::start_by(&scene.namespace, &dir, &[], |command| {
             as_user(&command, &program)
         })
