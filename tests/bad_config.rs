@@ -44,7 +44,7 @@ fn fault(agent: &Agent, status: &Value) -> String {
 fn without_a_good_one_the_bridge_runs_and_the_tunnel_is_off() {
     for (lines, found, accepted) in [
         (
-            "lisen = \"on\"",
+            "lisen = \"vsock\"",
             "lisen is unknown",
             "did you mean \"listen\"?",
         ),
@@ -87,6 +87,10 @@ fn a_slip_does_not_open_the_bridge_that_was_switched_off() {
         "listen = \"off\"\nmax_rate = \"many\"",
         "listen = off",
         "lissen = \"off\"",
+        "listen: off",
+        "listen == \"off\"",
+        "listen = \u{201c}off\u{201d}",
+        "listen = \"offf\"",
     ] {
         let scene = Scene::new().unwrap();
         let agent = start(&scene, lines, &[]);
@@ -95,6 +99,61 @@ fn a_slip_does_not_open_the_bridge_that_was_switched_off() {
         fault(&agent, &status);
         assert!(!agent.bridge().exists(), "{lines}");
     }
+}
+
+/// An editor with another encoding writes a byte that is not UTF-8, here into a comment.
+#[test]
+fn a_byte_that_is_no_text_does_not_open_the_bridge() {
+    let scene = Scene::new().unwrap();
+    let dir = scene.agent_dir();
+    let off = [("bridge", "listen = \"off\"")];
+    let latin1 = |command| {
+        let file = dir.join("config.toml");
+        let text = fs::read(&file).unwrap();
+        fs::write(&file, [&text[..], b"# caf\xe9\n"].concat()).unwrap();
+        command
+    };
+    let agent = Agent::start_by(&scene.namespace, &dir, &off, latin1).unwrap();
+    let off = |status: &Value| status["bridge"]["state"] == "off";
+    let status = agent.wait_for("no bridge", SOON, off).unwrap();
+    assert!(fault(&agent, &status).contains("not UTF-8"));
+    assert!(check(&scene).1.contains("not UTF-8"));
+}
+
+/// A slip in `[report]` does not make the document's service the receiver.
+#[test]
+fn a_slip_does_not_report_to_the_documents_url() {
+    for (slip, reports) in [
+        (("bridge", "future = 1"), 1),
+        (("report", "urll = \"http://127.0.0.1:1/\""), 0),
+    ] {
+        let scene = Scene::new().unwrap();
+        let document = scene.document().unwrap();
+        let document = format!("{document}  report: {{url: 'http://127.0.0.1:2/'}}\n");
+        harness::agent::write_document(&scene.agent_dir(), &document).unwrap();
+        let agent = Agent::start(&scene.namespace, &scene.agent_dir(), &[slip]).unwrap();
+        let decided = |status: &Value| status["nat"]["decision"] == "never";
+        let status = agent.wait_for("a decision", SOON, decided).unwrap();
+        let found = status["reports"].as_array().unwrap().len();
+        assert_eq!(found, reports, "{status:#}");
+    }
+}
+
+#[test]
+fn what_the_file_switches_off_is_off_beside_the_last_good_one() {
+    let scene = Scene::new().unwrap();
+    let run = tempfile::tempdir().unwrap();
+    let places = [("RUNTIME_DIRECTORY", run.path().to_str().unwrap())];
+    drop(start(&scene, "max_rate = 7", &places));
+    let config = [
+        ("bridge", "listen = \"off\""),
+        ("bridge", "max_rate = many"),
+    ];
+    let agent = Agent::start_with(&scene.namespace, &scene.agent_dir(), &config, &places).unwrap();
+    let off = |status: &Value| status["bridge"]["state"] == "off";
+    let status = agent.wait_for("no bridge", SOON, off).unwrap();
+    assert_eq!(status["config"]["state"], "last-good");
+    assert!(fault(&agent, &status).contains("without what this file switches off"));
 }
 
 #[test]

@@ -50,8 +50,12 @@ impl Rig {
 
     /// An agent that asks the service alone. The one before it is killed.
     fn agent(&self) -> Agent {
-        let cache = format!("cache = \"{}\"", self.cache);
-        let config = [("metadata", "sources = [\"ec2\"]"), ("metadata", &cache)];
+        self.agent_with(&format!("cache = \"{}\"", self.cache))
+    }
+
+    /// As [`Rig::agent`], with this line for the cache.
+    fn agent_with(&self, cache: &str) -> Agent {
+        let config = [("metadata", "sources = [\"ec2\"]"), ("metadata", cache)];
         let [runtime, state] = [&self.runtime, &self.state].map(|dir| dir.path().to_str().unwrap());
         let environment = [("RUNTIME_DIRECTORY", runtime), ("STATE_DIRECTORY", state)];
         let dir = self.scene.agent_dir();
@@ -170,15 +174,10 @@ fn a_clone_with_another_name_does_not_use_it() {
 
 #[test]
 fn on_a_disk_it_is_kept_only_where_that_is_asked_for() {
-    // The last good configuration is kept beside it.
-    let entries = |dir: &TempDir| {
-        let entries = fs::read_dir(dir.path()).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name());
-        names.filter(|name| name != "config.toml").count()
-    };
+    let kept_in = |dir: &TempDir| dir.path().join("document").exists();
     let mut rig = Rig::new("state");
     rig.leave_behind();
-    assert_eq!((entries(&rig.runtime), entries(&rig.state)), (0, 1));
+    assert_eq!((kept_in(&rig.runtime), kept_in(&rig.state)), (false, true));
     // A reboot: nothing is left in memory.
     let agent = rig.agent();
     let status = agent.tunnel("up", SOON).unwrap();
@@ -194,6 +193,22 @@ fn on_a_disk_it_is_kept_only_where_that_is_asked_for() {
     agent.tunnel("up", ROUND).unwrap();
     let known = |status: &Value| status["instance_id"] == "i-1";
     agent.wait_for("facts", SOON, known).unwrap();
-    assert_eq!((entries(&rig.runtime), entries(&rig.state)), (0, 0));
+    assert_eq!((kept_in(&rig.runtime), kept_in(&rig.state)), (false, false));
     drop(service);
+}
+
+/// No good configuration is known: `cahce = "off"` may not keep the document.
+#[test]
+fn a_misspelt_cache_keeps_no_document() {
+    let rig = Rig::new("runtime");
+    rig.leave_behind();
+    for dir in [&rig.runtime, &rig.state] {
+        fs::remove_file(dir.path().join("config.toml")).unwrap();
+    }
+    let agent = rig.agent_with("cahce = \"off\"");
+    let failed = |status: &Value| status["metadata"]["state"] == "failed";
+    let status = agent.wait_for("failure", SOON, failed).unwrap();
+    assert_eq!(status["config"]["state"], "partial", "{status:#}");
+    assert_eq!(status["metadata"]["source"], Value::Null, "{status:#}");
+    assert!(!rig.file().exists());
 }

@@ -57,8 +57,8 @@ pub struct Config {
     pub cache: Cache,
     /// `[tunnel] when`; none leaves it to the document.
     pub when: Option<When>,
-    /// `[report] url`: who is told how this guest is to be reached.
-    pub report_url: Option<HttpUrl>,
+    /// `[report] url`: the service that gets the reports.
+    pub report_url: ReportUrl,
     /// `[report] guest_attributes`.
     pub guest_attributes: GuestAttributes,
     /// `[status] user`: the account that printed commands log in to.
@@ -86,6 +86,17 @@ impl fmt::Display for Listen {
             Self::Off => f.write_str("off"),
         }
     }
+}
+
+/// The service that gets the reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReportUrl {
+    /// The `report.url` of the document in force, if it has one.
+    Document,
+    /// This one.
+    Fixed(HttpUrl),
+    /// None: a broken configuration may have named one.
+    Off,
 }
 
 /// Whether the host keys are published as guest attributes of Google Compute Engine.
@@ -128,7 +139,7 @@ impl Default for Config {
             file: PathBuf::from("/etc/vmagent/tunnel.yaml"),
             cache: Cache::Runtime,
             when: None,
-            report_url: None,
+            report_url: ReportUrl::Document,
             guest_attributes: GuestAttributes::Auto,
             user: None,
             status_socket: PathBuf::from("/run/vmagent/status.sock"),
@@ -163,7 +174,7 @@ impl Config {
             problem,
         };
         match kept::read_bounded(file) {
-            Ok(text) => keys::parse(&text).map_err(error),
+            Ok(found) => found.parse().map_err(error),
             Err(e) if path.is_none() && e.kind() == std::io::ErrorKind::NotFound => {
                 Ok(Self::default())
             }

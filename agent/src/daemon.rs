@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::bridge::{Bridge, Limits};
-use crate::config::Settled;
+use crate::config::{ReportUrl, Settled};
 use crate::host::{self, Inherited};
 use crate::host_keys;
 use crate::identity;
@@ -131,7 +131,7 @@ async fn serve(settled: &Settled, mut inherited: Vec<Inherited>) -> io::Result<(
     for reporter in report::reporters(config, &board) {
         tasks.spawn(until(stop.clone(), reporter.run()));
     }
-    if config.report_url.is_none() {
+    if config.report_url == ReportUrl::Document {
         let reports = report::follow(documents.clone(), board.clone());
         tasks.spawn(until(stop.clone(), reports));
     }

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use tracing::debug;
 
+use super::{Config, keys};
+
 /// The name of the copy.
 const NAME: &str = "config.toml";
 
@@ -90,17 +92,61 @@ fn read(path: &Path) -> io::Result<String> {
     if !own || found.mode() & 0o077 != 0 {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    read_bounded(path)
+    read_bounded(path)?.whole()
 }
 
-/// Reads a file of at most [`LIMIT`] bytes.
-pub(super) fn read_bounded(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
+/// What a configuration file contains.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The text, at most [`LIMIT`] bytes of it. U+FFFD stands for bytes that are not UTF-8.
+    pub(super) text: String,
+    /// Why `text` is not what the file contains.
+    pub(super) flaw: Option<String>,
+}
+
+impl Found {
+    /// Reads the whole configuration, and fails with the first problem.
+    pub(super) fn parse(&self) -> Result<Config, String> {
+        match &self.flaw {
+            Some(flaw) => Err(flaw.clone()),
+            None => keys::parse(&self.text),
+        }
+    }
+
+    fn whole(self) -> io::Result<String> {
+        match self.flaw {
+            Some(flaw) => Err(io::Error::new(io::ErrorKind::InvalidData, flaw)),
+            None => Ok(self.text),
+        }
+    }
+}
+
+/// Reads a file, and of a larger one the first [`LIMIT`] bytes.
+pub(super) fn read_bounded(path: &Path) -> io::Result<Found> {
+    let mut bytes = Vec::new();
     fs::File::open(path)?
         .take(LIMIT + 1)
-        .read_to_string(&mut text)?;
-    if text.len() as u64 > LIMIT {
-        return Err(io::ErrorKind::FileTooLarge.into());
+        .read_to_end(&mut bytes)?;
+    let too_large = bytes.len() as u64 > LIMIT;
+    if too_large {
+        bytes.pop();
     }
-    Ok(text)
+    let flaw = match std::str::from_utf8(&bytes) {
+        _ if too_large => Some("found more than 1 MiB, expected less".to_owned()),
+        Ok(_) => None,
+        Err(error) => {
+            let before = bytes.iter().take(error.valid_up_to());
+            let line = before.filter(|byte| **byte == b'\n').count() + 1;
+            Some(not_utf8(line))
+        }
+    };
+    Ok(Found {
+        text: String::from_utf8_lossy(&bytes).into_owned(),
+        flaw,
+    })
+}
+
+/// The problem of a line that is not UTF-8.
+pub(super) fn not_utf8(line: usize) -> String {
+    format!("line {line}: found a byte that is not UTF-8")
 }

@@ -8,7 +8,7 @@ use super::values::{
     absolute, account, cache, cid, guest_attributes, kind, list, listen, number, origins, source,
     sshd, string, unknown, when,
 };
-use super::{Config, HttpUrl, Listen, SourceName};
+use super::{Config, HttpUrl, Listen, ReportUrl, SourceName};
 use crate::sshd::Address;
 
 /// The most that `[bridge] max_connections` may be: with two descriptors for each, this is half of
@@ -62,7 +62,7 @@ const KEYS: [(&str, &str, Setter); 18] = [
         when(string(value)?).map(|when| config.when = Some(when))
     }),
     ("report", "url", |config, value| {
-        HttpUrl::parse(string(value)?).map(|url| config.report_url = Some(url))
+        HttpUrl::parse(string(value)?).map(|url| config.report_url = ReportUrl::Fixed(url))
     }),
     ("report", "guest_attributes", |config, value| {
         guest_attributes(string(value)?).map(|choice| config.guest_attributes = choice)

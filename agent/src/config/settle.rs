@@ -4,7 +4,8 @@
 //! |---|---|
 //! | good | it |
 //! | missing, and not named on the command line | the defaults |
-//! | broken or unreadable, and a good one is [`kept`] | the kept one |
+//! | unreadable, and a good one is [`kept`] | the kept one |
+//! | broken, and a good one is kept | the kept one; a way in that either switches off is off |
 //! | broken, and none is kept | its valid keys and the defaults ([`salvage`]); the tunnel is off |
 //! | unreadable, and none is kept | the defaults; the tunnel is off |
 
@@ -13,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::salvage::{Salvaged, salvage};
-use super::{Config, DEFAULT_PATH, GuestAttributes, kept, keys};
+use super::salvage::{Salvaged, salvage, salvage_copy};
+use super::{Cache, Config, DEFAULT_PATH, GuestAttributes, Listen, ReportUrl, kept};
 use crate::explain::Explain;
 use crate::metadata::document::When;
 use crate::status::model::{ConfigState, Configuration, Fault};
@@ -45,7 +46,7 @@ pub enum Broken {
         /// The configuration in force instead.
         in_force: &'static str,
     },
-    /// The file is no TOML, or has an unknown key or a wrong value.
+    /// The file is no TOML or no UTF-8, is larger than 1 MiB, or has an unknown key or a wrong value.
     #[error("{}: {problem}; {in_force}", file.display())]
     Invalid {
         /// The file.
@@ -97,35 +98,41 @@ impl Settled {
             file: file.clone(),
             broken,
         };
-        let text = match kept::read_bounded(&file) {
-            Ok(text) => Ok(text),
+        let found = match kept::read_bounded(&file) {
+            Ok(found) => Ok(found),
             Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {
                 kept::discard(places);
                 return settled(Config::default(), ConfigState::Absent, None);
             }
             Err(error) => Err(error.to_string()),
         };
-        let salvaged = match &text {
-            Ok(text) => match keys::parse(text) {
+        let mut salvaged = match &found {
+            Ok(found) => match found.parse() {
                 Ok(config) => {
-                    kept::keep(places, text);
+                    kept::keep(places, &found.text);
                     return settled(config, ConfigState::Good, None);
                 }
-                Err(_) => salvage(text),
+                Err(_) => salvage(&found.text),
             },
             Err(_) => illegible(),
         };
+        let flaw = found.as_ref().ok().and_then(|found| found.flaw.clone());
+        let flaw = flaw.filter(|flaw| !salvaged.problems.contains(flaw));
+        salvaged.problems.splice(0..0, flaw);
         let problem = count(&salvaged.problems);
         let (config, state, in_force) = match last_good(places) {
-            Some(config) => (config, ConfigState::LastGood, LAST_GOOD),
+            Some(config) => {
+                let (config, in_force) = stricter(config, &salvaged);
+                (config, ConfigState::LastGood, in_force)
+            }
             None => {
-                let in_force = if text.is_ok() { VALID_KEYS } else { DEFAULTS };
+                let in_force = if found.is_ok() { VALID_KEYS } else { DEFAULTS };
                 let config = without_tunnel(salvaged.config);
                 (config, ConfigState::Partial, in_force)
             }
         };
         let file = file.clone();
-        let broken = match text {
+        let broken = match found {
             Ok(_) => Broken::Invalid {
                 file,
                 problem,
@@ -158,13 +165,15 @@ impl Config {
     /// The status socket of the agent that runs with this file, as far as the file can be read.
     #[must_use]
     pub fn status_socket(path: Option<&Path>) -> PathBuf {
-        let text = kept::read_bounded(path.unwrap_or(Path::new(DEFAULT_PATH)));
-        let config = text.map_or_else(|_| Self::default(), |text| salvage(&text).config);
+        let found = kept::read_bounded(path.unwrap_or(Path::new(DEFAULT_PATH)));
+        let config = found.map_or_else(|_| Self::default(), |found| salvage(&found.text).config);
         config.status_socket
     }
 }
 
 const LAST_GOOD: &str = "the last good configuration is in force";
+const LAST_GOOD_LESS: &str = "the last good configuration is in force, without what this file \
+                              switches off";
 const VALID_KEYS: &str = "no good one is known, so its valid keys and the defaults are in force, \
                           and the tunnel is off";
 const DEFAULTS: &str = "no good one is known, so the defaults are in force, and the tunnel is off";
@@ -172,11 +181,15 @@ const DEFAULTS: &str = "no good one is known, so the defaults are in force, and 
 /// The configuration for an unreadable file.
 fn illegible() -> Salvaged {
     let config = Config {
+        cache: Cache::Off,
         guest_attributes: GuestAttributes::Never,
+        report_url: ReportUrl::Off,
         ..Config::default()
     };
     Salvaged {
         config,
+        no_bridge: false,
+        no_tunnel: false,
         problems: Vec::new(),
     }
 }
@@ -188,18 +201,27 @@ fn without_tunnel(config: Config) -> Config {
     }
 }
 
-/// The newest copy that parses. The agent that kept the copy accepted it, so a key that is unknown
+/// The last good configuration, without the ways in that the broken file switches off: the copy may
+/// be an old one that could neither be replaced nor removed.
+fn stricter(mut config: Config, salvaged: &Salvaged) -> (Config, &'static str) {
+    if !salvaged.no_bridge && !salvaged.no_tunnel {
+        return (config, LAST_GOOD);
+    }
+    if salvaged.no_bridge {
+        config.listen = Listen::Off;
+    }
+    if salvaged.no_tunnel {
+        config.when = Some(When::Never);
+    }
+    (config, LAST_GOOD_LESS)
+}
+
+/// The newest copy that is TOML. The agent that kept the copy accepted it, so a key that is unknown
 /// here belongs to another version.
 fn last_good(places: &[PathBuf]) -> Option<Config> {
-    kept::load(places).find_map(|text| {
-        let table = text.parse().ok()?;
-        let (read, problems) = keys::read(&table);
-        let config = salvage(&text).config;
-        // An unknown section belongs to another version: it is not a misspelt `[tunnel]`.
-        let tunnel = problems.iter().any(|problem| problem.is_in("tunnel"));
-        let when = if tunnel { config.when } else { read.when };
-        Some(Config { when, ..config })
-    })
+    kept::load(places)
+        .find(|text| text.parse::<toml::Table>().is_ok())
+        .map(|text| salvage_copy(&text))
 }
 
 /// The first problem, and the number of further ones.

@@ -71,7 +71,7 @@ fn every_key_is_read() {
         file: "/run/tunnel.yaml".into(),
         cache: Cache::State,
         when: Some(When::Always),
-        report_url: Some(HttpUrl::parse("http://example.org/vms?token=1").unwrap()),
+        report_url: ReportUrl::Fixed(HttpUrl::parse("http://example.org/vms?token=1").unwrap()),
         guest_attributes: GuestAttributes::Never,
         user: Some("debian".to_owned()),
         status_socket: "/run/status.sock".into(),

@@ -23,7 +23,7 @@ use std::time::{Instant, SystemTime};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::config::{Config, GuestAttributes};
+use crate::config::{Config, GuestAttributes, ReportUrl};
 use crate::explain::Explain;
 use crate::metadata::{self, InForce};
 use crate::moment::at;
@@ -42,10 +42,10 @@ pub fn reporters(config: &Config, board: &Board) -> Vec<Reporter> {
         GuestAttributes::Never => false,
     };
     let attributes = attributes.then_some((ReportTarget::GuestAttributes, &config.url));
-    let url = config
-        .report_url
-        .as_ref()
-        .map(|url| (ReportTarget::Url, url));
+    let url = match &config.report_url {
+        ReportUrl::Fixed(url) => Some((ReportTarget::Url, url)),
+        ReportUrl::Document | ReportUrl::Off => None,
+    };
     attributes
         .into_iter()
         .chain(url)
@@ -53,8 +53,8 @@ pub fn reporters(config: &Config, board: &Board) -> Vec<Reporter> {
         .collect()
 }
 
-/// Reports to the `report.url` of the document in force, for as long as it is polled. Used where
-/// the configuration has no `[report] url`.
+/// Reports to the `report.url` of the document in force, for as long as it is polled. Used with
+/// [`ReportUrl::Document`].
 pub async fn follow(mut documents: watch::Receiver<InForce>, board: Board) {
     let url = |in_force: &InForce| in_force.document.as_ref()?.report_url.clone();
     loop {

@@ -107,7 +107,7 @@ fn nobody_is_told_unless_asked_for() {
     };
     assert_eq!(told(&config), 0);
     config.guest_attributes = GuestAttributes::Always;
-    config.report_url = Some(HttpUrl::parse("http://example.org/").unwrap());
+    config.report_url = ReportUrl::Fixed(HttpUrl::parse("http://example.org/").unwrap());
     assert_eq!(told(&config), 2);
     let shown = board.subscribe().borrow().reports.clone();
     assert_eq!(shown[1].url, "http://example.org/");

@@ -131,11 +131,19 @@ pub fn host_keys() -> Vec<PathBuf> {
     private.map(public).collect()
 }
 
-/// Whether sshd looks up the name of each client's address, by the `sshd_config` in `directory`.
-/// `None` if a file that may set it can't be read.
+/// Whether sshd looks up the name of each client's address, by the `sshd_config` in `directory`, or
+/// in `/etc/ssh` if `directory` has none. `None` if a file that may set it can't be read.
 #[must_use]
 pub(crate) fn use_dns(directory: &Path) -> Option<bool> {
-    let settings = Settings::read_in(Path::new("/"), directory);
+    use_dns_below(Path::new("/"), directory)
+}
+
+fn use_dns_below(root: &Path, directory: &Path) -> Option<bool> {
+    let main = inside(root, &directory.join("sshd_config"));
+    let settings = match main.try_exists() {
+        Ok(false) => Settings::read(root),
+        Ok(true) | Err(_) => Settings::read_in(root, directory),
+    };
     // sshd's default is no.
     settings.use_dns.or((!settings.unread).then_some(false))
 }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::HttpUrl;
 
 fn listen(text: &str) -> Listen {
     salvage(text).config.listen
@@ -27,6 +28,23 @@ fn what_was_switched_off_is_not_switched_on_by_a_slip() {
         "[tunnel]\nlisten = \"off\"",
         "[bridge]\nlisten = \"off\"\n[bridge]\nmax_rate = 1",
         "[bridge]\nmax_rate = 1\n[bridge]\nlisten = \"off\"",
+        "[bridge]\nlisten: off",
+        "[bridge]\nlisten off",
+        "[bridge]\nlisten == \"off\"",
+        "[bridge]\nlisten = \"off\";",
+        "[bridge]\nlisten = \u{201c}off\u{201d}",
+        "[bridge]\nlisten =\n\"off\"",
+        "bridge.listen = off",
+        "bridge = { listen = \"off\", max_rate = 5 x }",
+        "[bridge]\nlisten = off, max_rate = 5",
+        "[bridge]\nlisten = \"offf\"",
+        "[bridge]\nlisten = \"disabled\"",
+        "[bridge]\nlisten = true",
+        "[[bridge]]\nlisten = \"off\"",
+        "[bridge]\nlisten = \"off\" # caf\u{fffd}\nmax_rate = \"many\"",
+        "[bridge]\nlisten = \"\u{fffd}off\"",
+        "[brid\u{fffd}ge]\nlisten = \"off\"",
+        "\u{fffd}\u{fffd}[\0b\0r\0i\0d\0g\0e\0]\0\n\0l\0i\0s\0t\0e\0n\0=\0o\0f\0f\0",
     ] {
         assert_eq!(listen(text), Listen::Off, "{text}");
         assert_eq!(salvage(text).problems.is_empty(), keys::parse(text).is_ok());
@@ -38,6 +56,12 @@ fn a_slip_that_forbids_nothing_costs_no_way_in() {
     for text in [
         "[bridge]\nlisten = \"vosck:22\"",
         "[bridge]\nlisten = 22",
+        "[bridge]\nlisten = [\"vsock:22\"]",
+        "[bridge]\nlisten = vsock",
+        "[bridge]\nlisten: unix:/run/bridge.sock",
+        "[bridge]\n# listen = off\nmax_rate = many",
+        "[bridge]\nlisten = \"vsock:22\" # not off\nmax_rate = many",
+        "[tunnel]\nwhen = off # and listen = off",
         "[bridge]\nmax_rate = \"off\"",
         "[metadata]\ncache = \"off",
         "[tunnel]\nwhen = off",
@@ -75,6 +99,8 @@ fn valid_keys_count_beside_broken_ones() {
         max_connections_per_origin: Some(7),
         when: Some(When::Never),
         status_socket: "/run/other.sock".into(),
+        cache: Cache::Off,
+        report_url: ReportUrl::Off,
         guest_attributes: GuestAttributes::Never,
         ..Config::default()
     };
@@ -100,8 +126,58 @@ fn a_problem_beside_the_tunnel_is_off() {
             Some(When::Auto),
         ),
         ("[bridge]\nfuture = 1", None),
+        ("[bridge]\nfuture = 1\nwhen = \"no\"", Some(When::Never)),
     ] {
         assert_eq!(salvage(text).config.when, when, "{text}");
+    }
+}
+
+#[test]
+fn a_problem_beside_the_cache_or_the_reports_is_off() {
+    let fixed = || ReportUrl::Fixed(HttpUrl::parse("http://example.org/").unwrap());
+    for (text, cache, report) in [
+        (
+            "[metadata]\ncahce = \"off\"",
+            Cache::Off,
+            ReportUrl::Document,
+        ),
+        ("[metdata]\ncache = \"off\"", Cache::Off, ReportUrl::Off),
+        ("[metadata]\ncache = off", Cache::Off, ReportUrl::Off),
+        (
+            "[metadata]\ncache = \"\u{fffd}\"",
+            Cache::Off,
+            ReportUrl::Off,
+        ),
+        (
+            "[report]\nurl = \"http//x\"",
+            Cache::Runtime,
+            ReportUrl::Off,
+        ),
+        (
+            "[report]\nurll = \"http://x\"",
+            Cache::Runtime,
+            ReportUrl::Off,
+        ),
+        (
+            "[report]\nurl = \"http://example.org/\"\nfuture = 1",
+            Cache::Runtime,
+            fixed(),
+        ),
+        ("[bridge]\nfuture = 1", Cache::Runtime, ReportUrl::Document),
+        ("# \u{fffd}", Cache::Runtime, ReportUrl::Document),
+    ] {
+        let config = salvage(text).config;
+        assert_eq!((config.cache, config.report_url), (cache, report), "{text}");
+    }
+}
+
+#[test]
+fn no_other_key_may_be_listen_or_when() {
+    let keys = "allow_cids sshd host_keys origins max_connections max_connections_per_origin \
+                max_rate sources url document_url file cache guest_attributes socket user bridge \
+                metadata tunnel report status";
+    for key in keys.split_whitespace() {
+        assert!(!LISTEN.is(key) && !WHEN.is(key), "{key}");
     }
 }
 
@@ -118,6 +194,29 @@ proptest! {
     fn any_text_comes_to_an_end(text in "[\\[\\]a-c=\"'\n# ]{0,200}") {
         let salvaged = salvage(&text);
         prop_assert_eq!(salvaged.problems.is_empty(), keys::parse(&text).is_ok());
+    }
+
+    #[test]
+    fn a_line_that_switches_the_bridge_off_counts_however_it_is_written(
+        before in "(\\[bridge\\]\n|bridge\\.|\\[x\n|max_rate = 7\n|\")?",
+        key in "(listen|lisen|Listen|listten|lsiten|listen_on)",
+        between in "[ =:\"']{1,4}",
+        value in "(off|Off|no|none|never|disabled|false|0|o f f|offf)?",
+        after in "(\"|'|;|,|\\}| \\}| # vsock:22|\nmax_rate = 7|\u{fffd}|\u{201d})?",
+    ) {
+        let text = format!("{before}{key}{between}{value}{after}");
+        prop_assert_eq!(listen(&text), Listen::Off);
+    }
+
+    #[test]
+    fn a_socket_is_never_off(
+        before in "(\\[bridge\\]\n|bridge\\.|\\[x\n|max_rate = 7\n)?",
+        between in "( = |=| == |: | )[\"']?",
+        value in "(vsock:22|vsock|22|unix:/run/x|/run/x|vosck|VSOCK:2222)",
+        after in "(\"|'|;|,| # off|\nmax_rate = many|\u{201d})?",
+    ) {
+        let text = format!("{before}listen{between}{value}{after}");
+        prop_assert!(listen(&text) != Listen::Off);
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Place {
 }
 
 const GOOD: &str = "[bridge]\nmax_rate = 7\n[tunnel]\nwhen = \"always\"\n";
-const BAD: &str = "[bridge]\nmax_rate = 8\nlissen = \"off\"\n";
+const BAD: &str = "[bridge]\nmax_rate = 8\nlissen = \"vsock:22\"\n";
 
 #[test]
 fn the_last_good_one_stays() {
@@ -79,7 +79,7 @@ fn the_last_good_one_stays() {
 
 #[test]
 fn without_a_good_one_its_valid_keys_count_and_the_tunnel_is_off() {
-    let broken = Place::new().read(BAD);
+    let broken = Place::new().read("[bridge]\nmax_rate = 8\nlissen = \"off\"\n");
     let expected = Config {
         max_rate: 8,
         listen: Listen::Off,
@@ -97,7 +97,9 @@ fn an_unreadable_one_is_the_defaults_without_a_tunnel() {
     let place = Place::new();
     let expected = Config {
         when: Some(When::Never),
+        cache: Cache::Off,
         guest_attributes: GuestAttributes::Never,
+        report_url: ReportUrl::Off,
         ..Config::default()
     };
     let missing = place.read_again();
@@ -106,15 +108,56 @@ fn an_unreadable_one_is_the_defaults_without_a_tunnel() {
         (ConfigState::Partial, &expected)
     );
     assert_eq!(missing.broken.as_ref().unwrap().code(), "config-unreadable");
-    for bytes in [&b"\xff\xfe"[..], &vec![b'#'; 2 << 20]] {
-        fs::write(place.file(), bytes).unwrap();
-        let unreadable = place.read_again();
-        assert_eq!(unreadable.config, expected);
-        assert_eq!(unreadable.broken.unwrap().code(), "config-unreadable");
-    }
-    fs::remove_file(place.file()).unwrap();
     fs::create_dir(place.file()).unwrap();
     assert_eq!(place.read_again().state, ConfigState::Partial);
+}
+
+/// A Latin-1 byte, or more than 1 MiB: the rest of the file counts.
+#[test]
+fn a_file_that_is_no_text_is_read_as_far_as_it_is() {
+    let off = &b"[bridge]\nlisten = \"off\"\nmax_rate = 8\n# caf\xe9\n"[..];
+    let large = [&off[..off.len() - 2], &vec![b'#'; 2 << 20]].concat();
+    for (bytes, flaw) in [(off, "line 4: found a byte"), (&large, "more than 1 MiB")] {
+        let place = Place::new();
+        fs::write(place.file(), bytes).unwrap();
+        let settled = place.read_again();
+        assert_eq!(settled.state, ConfigState::Partial);
+        assert_eq!(settled.config.listen, Listen::Off);
+        assert_eq!(settled.config.max_rate, 8);
+        let broken = settled.broken.unwrap();
+        assert_eq!(broken.code(), "config-invalid");
+        assert!(broken.to_string().contains(flaw), "{broken}");
+        assert!(!broken.advice().contains("chmod"), "{broken:?}");
+        let error = Config::load(Some(&place.file())).unwrap_err().to_string();
+        assert!(error.contains(flaw), "{error}");
+    }
+}
+
+/// The copy may be an older one: a directory that has become read-only keeps it.
+#[test]
+fn what_the_broken_file_switches_off_is_off_beside_the_last_good_one() {
+    for (text, listen, when) in [
+        ("[bridge]\nlisten = \"off\"\nx = 1", true, false),
+        ("[bridge]\nlissen = \"off\"", true, false),
+        ("[bridge]\nlisten off", true, false),
+        ("[tunnel]\nwhen = \"never\"\nx = 1", false, true),
+        ("[tunnel]\nwhen = never", false, true),
+        ("[bridge]\nmax_rate = many", false, false),
+        ("[tunnel]\nwhen = \"always\"\nx = 1", false, false),
+    ] {
+        let place = Place::new();
+        let good = place.read(GOOD).config;
+        let settled = place.read(text);
+        assert_eq!(settled.state, ConfigState::LastGood, "{text}");
+        let expected = Config {
+            listen: if listen { Listen::Off } else { good.listen },
+            when: if when { Some(When::Never) } else { good.when },
+            ..good
+        };
+        assert_eq!(settled.config, expected, "{text}");
+        let said = settled.broken.unwrap().to_string();
+        assert_eq!(said.contains(LAST_GOOD_LESS), listen || when, "{said}");
+    }
 }
 
 /// After a downgrade: the newer version kept its file with a key that is unknown here.
@@ -130,6 +173,8 @@ fn a_key_of_another_version_costs_nothing_if_the_file_was_good_once() {
     assert_eq!(settled.state, ConfigState::LastGood);
     assert_eq!(settled.config.max_rate, 7);
     assert_eq!(settled.config.when, Some(When::Always));
+    assert_eq!(settled.config.cache, Cache::Runtime);
+    assert_eq!(settled.config.report_url, ReportUrl::Document);
     assert!(settled.broken.unwrap().to_string().contains("[future]"));
 }
 

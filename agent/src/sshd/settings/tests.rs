@@ -148,7 +148,8 @@ fn the_first_value_of_use_dns_counts_also_one_that_is_included() {
 fn use_dns_is_unknown_where_a_file_before_it_can_not_be_read() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("sshd_config");
-    assert_eq!(use_dns(dir.path()), None);
+    let keys = Path::new("/keys");
+    assert_eq!(use_dns_below(dir.path(), keys), None);
     for text in [
         "Include sshd_config",
         "Include *.d/a.conf\nUseDNS yes",
@@ -160,4 +161,17 @@ fn use_dns_is_unknown_where_a_file_before_it_can_not_be_read() {
     }
     fs::write(&file, "UseDNS no\nInclude .").unwrap();
     assert_eq!(use_dns(dir.path()), Some(false));
+}
+
+#[test]
+fn use_dns_of_a_directory_that_has_only_keys_is_that_of_etc_ssh() {
+    let root = tempfile::tempdir().unwrap();
+    for directory in ["etc/ssh", "keys"] {
+        fs::create_dir_all(root.path().join(directory)).unwrap();
+    }
+    let keys = Path::new("/keys");
+    fs::write(root.path().join("etc/ssh/sshd_config"), "UseDNS yes").unwrap();
+    assert_eq!(use_dns_below(root.path(), keys), Some(true));
+    fs::write(root.path().join("keys/sshd_config"), "UseDNS no").unwrap();
+    assert_eq!(use_dns_below(root.path(), keys), Some(false));
 }
