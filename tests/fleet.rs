@@ -66,7 +66,7 @@ fn start(scene: &Scene) -> Result<Vec<Agent>> {
         let port = u16::try_from(FIRST + index)?;
         let document = scene.document_with("0.0.0.0", port, &host_key, &scene.key, "")?;
         agent::write_document(&dir, &document)?;
-        chown(&dir.join("tunnel.yaml"), user, None)?;
+        chown(dir.join("tunnel.yaml"), user, None)?;
         Agent::start_by(&scene.namespace, &dir, &[], |command| {
             as_user(&command, &program)
         })
