@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 
 use harness::agent::Agent;
@@ -14,10 +15,10 @@ use harness::wait;
 use serde_json::Value;
 
 /// The lines on addresses and ports in the configuration of a scene's sshd.
-const USUAL: &str = "ListenAddress 127.0.0.1 \nPort 22\n";
+pub(crate) const USUAL: &str = "ListenAddress 127.0.0.1 \nPort 22\n";
 
 /// A scene whose sshd listens as these lines say, also on an address that is not loopback.
-fn scene(lines: &str) -> Scene {
+pub(crate) fn scene(lines: &str) -> Scene {
     let mut scene = Scene::with_addresses(&["10.0.2.15/24"], &Sshd::proxy_config()).unwrap();
     move_to(&mut scene, USUAL, lines);
     scene
@@ -31,17 +32,22 @@ fn move_to(scene: &mut Scene, before: &str, lines: &str) {
 }
 
 /// An agent that searches for sshd, with the configuration of the scene's sshd in its /etc/ssh.
-fn agent(scene: &Scene) -> Agent {
+pub(crate) fn agent(scene: &Scene) -> Agent {
     let config = [
         ("bridge", "sshd = \"auto\""),
         ("tunnel", "when = \"never\""),
     ];
+    agent_after(scene, "true", &config)
+}
+
+/// The same with this configuration, after a command in its mount namespace.
+pub(crate) fn agent_after(scene: &Scene, command: &str, config: &[(&str, &str)]) -> Agent {
     let path = scene.sshd.dir().join("sshd_config");
     let script = format!(
-        "mount --bind {} /etc/ssh/sshd_config && exec \"$0\" \"$@\"",
+        "mount --bind {} /etc/ssh/sshd_config && {command} && exec \"$0\" \"$@\"",
         path.display()
     );
-    let agent = Agent::start_by(&scene.namespace, &scene.agent_dir(), &config, |agent| {
+    let agent = Agent::start_by(&scene.namespace, &scene.agent_dir(), config, |agent| {
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", &script]);
         command.arg(agent.get_program()).args(agent.get_args());
@@ -53,7 +59,7 @@ fn agent(scene: &Scene) -> Agent {
 }
 
 /// Waits until sshd is ready at an address, and returns the status.
-fn found(agent: &Agent, address: &str, by: &str) -> Value {
+pub(crate) fn found(agent: &Agent, address: &str, by: &str) -> Value {
     let status = agent.wait_for(&format!("sshd on {address}"), SOON, |status| {
         let sshd = &status["sshd"];
         sshd["state"] == "ready" && sshd["address"] == address
@@ -140,31 +146,23 @@ fn a_place_that_another_server_has_is_passed_over_and_dialled_once() {
     assert_eq!(arrivals.times().unwrap().len(), 1);
 }
 
-/// Any user may listen on a port above 1023 while sshd is away.
-#[test]
-fn a_port_of_sshd_that_a_user_took_is_not_dialled() {
-    let mut scene = scene("Port 2022\n");
-    scene.sshd.stop();
-    let mut other = Command::new("setpriv");
-    other.args("--reuid=nobody --clear-groups socat".split(' '));
-    other.args([
-        "TCP4-LISTEN:2022,bind=127.0.0.1,fork,reuseaddr",
-        "EXEC:echo SSH-2.0-other",
-    ]);
-    let other = listening(&scene, &other, 2022);
-    let arrivals = Arrivals::new(&scene.namespace, 2022).unwrap();
-    let agent = agent(&scene);
-    let missed = |status: &Value| status["sshd"]["fault"]["count"].as_u64() >= Some(3);
-    let status = agent.wait_for("missing sshd", SOON, missed).unwrap();
-    assert_eq!(status["sshd"]["state"], "waiting", "{status:#}");
-    assert_eq!(arrivals.times().unwrap().len(), 0);
-    drop(other);
-    scene.sshd.start().unwrap();
-    found(&agent, "127.0.0.1:2022", "sshd_config");
+/// Serves each connection to this Unix socket by an `sshd -i` with the configuration of the scene.
+pub(crate) fn on_unix_socket(scene: &Scene, path: &Path) -> Process {
+    let dir = scene.sshd.dir();
+    let mut socat = Command::new("socat");
+    socat
+        .arg(format!("UNIX-LISTEN:{},fork", path.display()))
+        .arg(format!(
+            "EXEC:/usr/sbin/sshd -i -f {}/sshd_config",
+            dir.display()
+        ));
+    let server = scene.namespace.spawn(dir, "socat", &socat).unwrap();
+    wait::until("the socket", PROGRAM, || path.exists().then_some(())).unwrap();
+    server
 }
 
 /// A service of the scene's own that listens on a port of 127.0.0.1.
-fn listening(scene: &Scene, command: &Command, port: u16) -> Process {
+pub(crate) fn listening(scene: &Scene, command: &Command, port: u16) -> Process {
     let process = scene
         .namespace
         .spawn(scene.sshd.dir(), "service", command)
@@ -185,15 +183,7 @@ fn both_ways_lead_to_a_configured_unix_socket() {
     scene.sshd.stop();
     let dir = scene.sshd.dir().to_owned();
     let path = dir.join("sshd.sock");
-    let mut socat = Command::new("socat");
-    socat
-        .arg(format!("UNIX-LISTEN:{},fork", path.display()))
-        .arg(format!(
-            "EXEC:/usr/sbin/sshd -i -f {}/sshd_config",
-            dir.display()
-        ));
-    let _server = scene.namespace.spawn(&dir, "socat", &socat).unwrap();
-    wait::until("the socket", PROGRAM, || path.exists().then_some(())).unwrap();
+    let _server = on_unix_socket(&scene, &path);
     let public = scene.key.public().unwrap();
     scene.proxy.authorize(OPTIONS, &public).unwrap();
     let line = format!("sshd = \"unix:{}\"", path.display());

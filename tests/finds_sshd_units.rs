@@ -84,6 +84,8 @@ fn sshd_is_found_however_systemd_starts_it() {
 
         for (listen, address) in [
             ("[::1]:2025", "[::1]:2025"),
+            // systemd opens it for both families.
+            ("[::]:2027", "127.0.0.1:2027"),
             // sshd accepts TCP sockets only, so each connection gets its own process.
             ("/run/sshd.sock\\nAccept=yes", "unix:/run/sshd.sock"),
             ("127.0.0.1:2026", "127.0.0.1:2026"),
@@ -94,7 +96,7 @@ fn sshd_is_found_however_systemd_starts_it() {
         // A service that its socket started keeps that socket open.
         machine.check("systemctl disable ssh.socket; systemctl stop ssh.socket ssh.service");
         if debian == Debian::Trixie {
-            // The search tries systemd's own socket last.
+            // The search tries systemd's own socket last. It serves the bridge alone.
             leads_to(&machine, "unix:/run/ssh-unix-local/socket", "ssh.socket");
         }
         machine.check("systemctl enable --now ssh.service");

@@ -16,6 +16,7 @@ mod evidence;
 mod failover;
 mod fairness;
 mod finds_sshd;
+mod finds_sshd_only;
 mod finds_sshd_units;
 mod fleet;
 mod generalise;

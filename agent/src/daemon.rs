@@ -73,7 +73,7 @@ async fn serve(settled: &Settled, mut inherited: Vec<Inherited>) -> io::Result<(
     let signals = Signals::new()?;
     let config = &settled.config;
     let target = sshd::Target::new(config.sshd.clone());
-    let board = Board::new(&target.subscribe().borrow().to_string());
+    let board = Board::new(&target.address().to_string());
     board.config().update(|slice| *slice = settled.show());
     let dialer = Dialer::new(config.origins);
     if config.origins == Origins::One {

@@ -20,19 +20,23 @@ mod finder;
 mod leave;
 mod listening;
 mod openers;
+mod place;
 mod search;
 mod settings;
 mod timing;
 mod units;
 mod watcher;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::origin::Origin;
 use crate::relay::dial::Dialer;
 use crate::status::board::Slice;
 use crate::status::model;
@@ -40,6 +44,7 @@ use crate::status::model;
 pub use address::Address;
 pub use banner::{Introduction, introduction};
 pub use fault::{CheckError, Reason};
+use place::{LOCAL_ONLY, Place};
 pub use search::{Target, expected};
 pub use settings::host_keys;
 pub(crate) use settings::use_dns;
@@ -84,7 +89,8 @@ impl State {
 /// What the other parts hold of the watch over sshd.
 #[derive(Debug, Clone)]
 pub struct Sshd {
-    address: watch::Receiver<Address>,
+    /// The place that users' connections are dialled to.
+    place: watch::Receiver<Place>,
     state: watch::Receiver<State>,
     signals: Arc<Signals>,
 }
@@ -102,7 +108,20 @@ impl Sshd {
     /// The address where sshd listens, or is expected.
     #[must_use]
     pub fn address(&self) -> Address {
-        self.address.borrow().clone()
+        self.place.borrow().address.clone()
+    }
+
+    /// Connects to sshd for `origin`.
+    ///
+    /// # Errors
+    /// The kernel's error, `TimedOut` after eight seconds, or `PermissionDenied` if the listener
+    /// may not be sshd, or is not for this origin.
+    pub async fn dial(&self, dialer: &Dialer, origin: &Origin) -> io::Result<TcpStream> {
+        let place = self.place.borrow().clone();
+        if let Some(why) = place.refusal(origin) {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        place.address.dial(dialer, origin).await
     }
 
     /// What the last checks came to.
@@ -153,7 +172,7 @@ impl Sshd {
     /// # Errors
     /// Why there is none.
     pub async fn banner(&mut self) -> Result<String, String> {
-        let listens = || self.address.borrow().listener().is_some();
+        let listens = || self.place.borrow().listener().is_some();
         let check = match *self.state.borrow_and_update() {
             State::Unknown => true,
             State::Ready { listable, .. } => listable && !listens(),
@@ -164,6 +183,7 @@ impl Sshd {
             let _ = timeout(FIRST, self.changed()).await;
         }
         match self.state() {
+            State::Ready { .. } if self.place.borrow().local_only => Err(LOCAL_ONLY.to_owned()),
             State::Ready { banner, .. } => Ok(banner),
             State::Down(fault) => Err(fault.message),
             State::Unknown => Err("it has not answered yet".to_owned()),
@@ -177,7 +197,7 @@ pub fn watch(target: Target, dialer: Dialer, slice: Slice<model::Sshd>) -> (Watc
     let (sender, receiver) = watch::channel(State::Unknown);
     let signals = Arc::new(Signals::default());
     let sshd = Sshd {
-        address: target.subscribe(),
+        place: target.subscribe(),
         state: receiver,
         signals: Arc::clone(&signals),
     };

@@ -88,8 +88,7 @@ impl Context {
 
     /// Dials sshd once, until the agent stops.
     async fn dial(&self, origin: &Origin) -> Result<io::Result<TcpStream>, Unreached> {
-        let service = self.sshd.address();
-        let dialled = service.dial(&self.dialer, origin);
+        let dialled = self.sshd.dial(&self.dialer, origin);
         let dialled = self.stop.run_until_cancelled(dialled).await;
         dialled.ok_or(Unreached::Stopping)
     }

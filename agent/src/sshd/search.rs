@@ -1,6 +1,5 @@
 //! The watcher's search for sshd, and the address that it publishes.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,8 +10,9 @@ use tracing::{debug, info};
 
 use super::address::Address;
 use super::fault::{CheckError, Reason};
-use super::finder::{self, Choice, Finder, Place};
+use super::finder::{Choice, Finder, SILENT as PASS_OVER};
 use super::leave::take_leave;
+use super::place::{Place, usual};
 use super::timing::SILENT;
 use super::{Watcher, read_banner};
 use crate::origin::Origin;
@@ -23,8 +23,8 @@ use crate::status::model::{self, FoundBy};
 /// The sshd to watch: at the configured address, or at the one that a search finds.
 #[derive(Debug)]
 pub struct Target {
-    /// The address that users' connections are dialled to.
-    address: watch::Sender<Address>,
+    /// The place that users' connections are dialled to.
+    users: watch::Sender<Place>,
     /// The place that the next check dials.
     pub(super) place: Place,
     pub(super) finder: Option<Finder>,
@@ -47,26 +47,33 @@ impl Target {
 
     /// An sshd that the search is to find, with the files below `root`.
     pub(super) fn searched(root: &Path) -> Self {
+        Self::new_at(usual(), Some(Finder::new(root)))
+    }
+
+    fn new_at(place: Place, finder: Option<Finder>) -> Self {
         Self {
-            finder: Some(Finder::new(root)),
-            ..Self::from(SocketAddr::from(([127, 0, 0, 1], 22)))
+            users: watch::Sender::new(place.clone()),
+            place,
+            finder,
         }
     }
 
     /// The address that users' connections are dialled to.
     #[must_use]
-    pub fn subscribe(&self) -> watch::Receiver<Address> {
-        self.address.subscribe()
+    pub fn address(&self) -> Address {
+        self.users.borrow().address.clone()
+    }
+
+    /// The place that users' connections are dialled to.
+    pub(super) fn subscribe(&self) -> watch::Receiver<Place> {
+        self.users.subscribe()
     }
 
     /// Publishes the place of the checks as the address for users' connections.
     fn publish(&self, slice: &Slice<model::Sshd>) {
         let address = &self.place.address;
-        let changed = self.address.send_if_modified(|before| {
-            let changed = before != address;
-            before.clone_from(address);
-            changed
-        });
+        let before = self.users.send_replace(self.place.clone());
+        let changed = before.address != *address;
         if changed {
             info!(%address, found_by = %self.place.by, "sshd is expected here now");
         }
@@ -79,16 +86,13 @@ impl Target {
 
 impl<T: Into<Address>> From<T> for Target {
     fn from(address: T) -> Self {
-        let address = address.into();
-        Self {
-            address: watch::Sender::new(address.clone()),
-            place: Place {
-                address,
-                by: FoundBy::Configuration,
-                inode: None,
-            },
-            finder: None,
-        }
+        let place = Place {
+            address: address.into(),
+            by: FoundBy::Configuration,
+            inode: None,
+            local_only: false,
+        };
+        Self::new_at(place, None)
     }
 }
 
@@ -105,8 +109,11 @@ impl Watcher {
         };
         match finder.choose(Instant::now()) {
             Choice::Check(place) => self.settle(place),
+            Choice::Stay => {}
+            // The sshd that was ready is passed over, or not yet due in the order of the search.
+            Choice::Wait(_) if self.users_are_served() => self.go_back(),
             Choice::Wait(place) => {
-                let stranger = finder::stranger(&place);
+                let stranger = place.stranger();
                 let address = place.address.clone();
                 self.settle(place);
                 if let Some(uid) = stranger {
@@ -117,8 +124,13 @@ impl Watcher {
                     });
                 }
             }
-            Choice::Ask(places) => {
-                if let Some((place, met)) = self.ask(places).await {
+            Choice::Ask(places, pause) => {
+                // The sshd of before has as long as it takes.
+                let known = &self.target.users.borrow().address.clone();
+                let known = places.iter().find(|place| place.address == *known);
+                if let Some(place) = known {
+                    self.settle(place.clone());
+                } else if let Some((place, met)) = self.ask(places, pause).await {
                     self.settle(place);
                     return Ok(Some(met));
                 }
@@ -127,11 +139,26 @@ impl Watcher {
         Ok(None)
     }
 
+    /// Whether sshd is ready, and still listens at the place that users' connections are dialled
+    /// to.
+    fn users_are_served(&self) -> bool {
+        self.state.borrow().is_ready() && self.target.users.borrow().listener().is_some()
+    }
+
+    /// Whether users' connections are led to a ready sshd at another place than the check.
+    pub(super) fn is_tentative(&self) -> bool {
+        self.target.users.borrow().address != self.target.place.address && self.users_are_served()
+    }
+
+    /// Selects the place of users' connections for the next check.
+    fn go_back(&mut self) {
+        self.target.place = self.target.users.borrow().clone();
+    }
+
     /// Selects the place of the next check. Users' connections follow at once, unless sshd is ready
     /// and still listens at the old address: then they follow after the check.
     fn settle(&mut self, place: Place) {
-        let stays =
-            self.state.borrow().is_ready() && self.target.address.borrow().listener().is_some();
+        let stays = self.users_are_served();
         self.target.place = place;
         if !stays {
             self.target.publish(&self.slice);
@@ -144,8 +171,8 @@ impl Watcher {
     }
 
     /// Reads the banners of all these places at once. The first place in the list that is an sshd
-    /// wins.
-    async fn ask(&mut self, places: Vec<Place>) -> Option<(Place, Met)> {
+    /// wins. A silent one is passed over for this `pause`.
+    async fn ask(&mut self, places: Vec<Place>, pause: Duration) -> Option<(Place, Met)> {
         let mut asked = JoinSet::new();
         for (index, place) in places.iter().enumerate() {
             debug!(address = %place.address, "is this sshd?");
@@ -163,12 +190,14 @@ impl Watcher {
                         best = Some((index, met));
                     }
                 }
+                // The queue of a busy sshd may be full.
+                Err(Reason::Down(_)) => {}
                 Err(reason) => {
-                    let silent = matches!(reason, Reason::Silent(_) | Reason::Down(_));
+                    let silent = matches!(reason, Reason::Silent(_));
                     if let (Some(finder), Some(place)) =
                         (&mut self.target.finder, places.get(index))
                     {
-                        finder.pass_over(place, silent, Instant::now());
+                        finder.pass_over(place, silent.then_some(pause), Instant::now());
                     }
                 }
             }
@@ -177,13 +206,18 @@ impl Watcher {
         Some((places.get(index)?.clone(), met))
     }
 
-    /// Excludes the place where `error` occurred, if another server listens there and the address
-    /// is not configured. Returns whether the search should continue.
+    /// Excludes the place where `error` occurred, if another server listens there, or if a ready
+    /// sshd listens elsewhere. A configured address is not excluded. Returns whether the search
+    /// should continue.
     pub(super) fn is_elsewhere(&mut self, error: &CheckError) -> bool {
+        let time = match (error.is_of_another_server(), self.is_tentative()) {
+            (true, _) => None,
+            (false, true) => Some(PASS_OVER),
+            (false, false) => return false,
+        };
         let place = &self.target.place;
         let finder = self.target.finder.as_mut();
-        error.is_of_another_server()
-            && finder.is_some_and(|finder| finder.pass_over(place, false, Instant::now()))
+        finder.is_some_and(|finder| finder.pass_over(place, time, Instant::now()))
     }
 
     /// Whether sshd now listens at a place that goes before the current one.
@@ -222,7 +256,7 @@ pub fn expected(configured: Option<&Address>) -> String {
     let mut finder = Finder::new("/".as_ref());
     match finder.choose(Instant::now()) {
         Choice::Check(place) => format!("sshd is expected on {} ({})", place.address, place.by),
-        Choice::Ask(places) => {
+        Choice::Ask(places, _) => {
             let addresses: Vec<_> = places
                 .iter()
                 .map(|place| place.address.to_string())
@@ -232,9 +266,13 @@ pub fn expected(configured: Option<&Address>) -> String {
                 addresses.join(", ")
             )
         }
+        Choice::Stay => "this process can't list sockets, to find sshd".to_owned(),
         Choice::Wait(place) => format!(
             "sshd is expected on {} ({}), and nobody listens there",
             place.address, place.by
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

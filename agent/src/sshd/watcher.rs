@@ -77,14 +77,14 @@ impl Watcher {
                     self.pause(timing.doubtful).await
                 }
                 Err(error) if error.is_absence() => {
-                    self.down(error);
+                    self.failed(error);
                     match self.pause_or_suspicion(absence.pause()).await {
                         Woken::Suspicion => self.pause(timing.absent.0).await,
                         woken @ (Woken::Due | Woken::Proof) => woken,
                     }
                 }
                 Err(error) => {
-                    self.down(error);
+                    self.failed(error);
                     let pause = wrong;
                     wrong = (wrong * 2).min(timing.wrong.1);
                     absence = Absence::new(timing);
@@ -110,18 +110,18 @@ impl Watcher {
     /// One check, which takes as long as sshd takes.
     async fn check(&mut self) -> Result<(), CheckError> {
         let began = Instant::now();
-        let address = self.target.place.address.clone();
+        let place = self.target.place.clone();
         let error = |reason| CheckError {
-            address: address.clone(),
+            address: place.address.clone(),
             reason,
             looked_at: None,
         };
-        let listed = address.listener().is_some();
-        let dialled = address.dial(&self.dialer, &Origin::Check).await;
+        let listed = place.listener().is_some();
+        let dialled = place.address.dial(&self.dialer, &Origin::Check).await;
         let mut stream = dialled.map_err(|refused| error(Reason::Down(refused)))?;
         // Something listens, so the kernel either lists it or can't. sshd may stop between the
         // connection and the second look.
-        self.listable = listed || address.listener().is_some();
+        self.listable = listed || place.listener().is_some();
         let apart = self.dialer.is_own(&stream, &Origin::Check);
         let mut proven = false;
         let read = {
@@ -131,9 +131,13 @@ impl Watcher {
                 tokio::select! {
                     read = &mut reading => break read,
                     () = self.signals.proof.notified() => {
-                        proven |= self.take_proof();
+                        // A user may have reached sshd at another place than this one.
+                        proven |= !self.is_tentative() && self.take_proof();
                     }
                     () = sleep_until(began + silent), if !proven => {
+                        if self.is_tentative() {
+                            break Err(Reason::Silent(silent));
+                        }
                         self.down(error(Reason::Silent(silent)));
                         silent *= 2;
                     }
@@ -209,9 +213,9 @@ impl Watcher {
         }
     }
 
-    /// Whether the kernel lists a listening socket at sshd's address.
+    /// Whether the kernel lists a listening socket at sshd's address that may be sshd.
     fn is_listening(&self) -> bool {
-        self.target.place.address.listener().is_some()
+        self.target.place.listener().is_some()
     }
 
     fn ready(&self, met: Met) {
@@ -264,6 +268,13 @@ impl Watcher {
             sshd.state = SshdState::Ready;
             sshd.fault = None;
         });
+    }
+
+    fn failed(&mut self, error: CheckError) {
+        if let Some(finder) = &mut self.target.finder {
+            finder.failed();
+        }
+        self.down(error);
     }
 
     fn down(&self, mut error: CheckError) {

@@ -1,5 +1,5 @@
 use std::fs;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 use super::*;
 
@@ -43,8 +43,8 @@ fn a_place_counts_when_a_socket_listens_there() {
         (&v4.into(), FoundBy::SshdConfig)
     );
     // A socket of another server stays excluded until another socket has its address.
-    assert!(finder.pass_over(&first, false, now));
-    assert!(!finder.pass_over(&first, false, now));
+    assert!(finder.pass_over(&first, None, now));
+    assert!(!finder.pass_over(&first, None, now));
     let Choice::Check(second) = finder.choose(now) else {
         panic!("{finder:?}");
     };
@@ -65,7 +65,7 @@ fn a_silent_socket_is_asked_again_later() {
     let Choice::Check(place) = finder.choose(now) else {
         panic!("{finder:?}");
     };
-    finder.pass_over(&place, true, now);
+    finder.pass_over(&place, Some(SILENT), now);
     assert!(!matches!(finder.choose(now), Choice::Check(_)));
     assert_eq!(finder.choose(now + SILENT), Choice::Check(place));
 }
@@ -100,7 +100,7 @@ fn what_is_not_said_is_looked_at_later() {
             true
         }
         Choice::Check(_) => true,
-        Choice::Ask(_) | Choice::Wait(_) => false,
+        Choice::Ask(..) | Choice::Wait(_) | Choice::Stay => false,
     };
     assert!(found(&late), "{late:?}");
     assert!(finder.looked_at().contains(&address.to_string()));
@@ -128,21 +128,158 @@ fn a_unix_socket_comes_after_tcp() {
         panic!("{finder:?}");
     };
     assert_eq!(
-        (place.address, place.by),
-        (Address::Unix(path), FoundBy::SshSocket)
+        (&place.address, place.by),
+        (&Address::Unix(path), FoundBy::SshSocket)
     );
+    // It stays excluded, though the list of TCP sockets does not have it.
+    for excluded in [true, false, false] {
+        assert_eq!(finder.pass_over(&place, None, now), excluded);
+        assert!(!matches!(finder.choose(now), Choice::Check(_)));
+    }
+}
+
+/// A socket of root's.
+fn a_socket(address: &str, cgroup: Option<u64>) -> Listener {
+    let address: SocketAddr = address.parse().unwrap();
+    Listener {
+        address,
+        owner: listening::Owner {
+            uid: 0,
+            inode: u32::MAX - u32::from(address.port()),
+        },
+        cgroup,
+    }
+}
+
+/// Without `sock_diag`, only a failed check selects another place, and a ready sshd stays selected.
+#[test]
+fn where_the_kernel_lists_no_sockets_the_next_place_follows_a_failed_check() {
+    let root = root("ListenAddress 127.0.0.1:2222\nListenAddress [::1]:2222\n");
+    let mut finder = Finder::new(root.path());
+    finder.all = || Err(Errno::ENOENT.into());
+    let now = Instant::now();
+    let chosen = |finder: &mut Finder| match finder.choose(now) {
+        Choice::Check(place) => place.address,
+        choice @ (Choice::Ask(..) | Choice::Wait(_) | Choice::Stay) => panic!("{choice:?}"),
+    };
+    let mut turns = Vec::new();
+    for _ in 0..5 {
+        let address = chosen(&mut finder);
+        for _ in 0..3 {
+            assert!(!finder.has_better(&address, now));
+            assert_eq!(chosen(&mut finder), address);
+        }
+        turns.push(address.to_string());
+        finder.failed();
+    }
+    let expected = [
+        "127.0.0.1:2222",
+        "[::1]:2222",
+        "127.0.0.1:22",
+        "[::1]:22",
+        "127.0.0.1:2222",
+    ];
+    assert_eq!(turns, expected);
 }
 
 #[test]
-fn port_22_is_where_anybody_looks() {
-    let (first, later) = places(root("").path());
-    let names = |places: &[Place]| list(places.iter());
-    assert_eq!(names(&first), "127.0.0.1:22 (port 22), [::1]:22 (port 22)");
-    assert_eq!(later, []);
-    let (first, later) = places(root("Port 22\nPort 2222\nListenAddress 127.0.0.1\n").path());
-    assert_eq!(
-        names(&first),
-        "127.0.0.1:22 (port 22), 127.0.0.1:2222 (sshd_config)"
+fn a_lack_of_descriptors_changes_no_place() {
+    let root = root("");
+    let mut finder = Finder::new(root.path());
+    finder.all = || Err(Errno::EMFILE.into());
+    let now = Instant::now();
+    assert_eq!(finder.choose(now), Choice::Stay);
+    assert!(!finder.has_better(&SocketAddr::from(([127, 0, 0, 1], 2222)).into(), now));
+}
+
+/// Two sockets of one port, as sshd opens them, are one server: the check waits for its banner for
+/// as long as it takes.
+#[test]
+fn the_sockets_of_one_port_are_one_server() {
+    let place = |text: &str| {
+        let address: SocketAddr = text.parse().unwrap();
+        at(address.into(), FoundBy::ListeningSocket)
+    };
+    let (v4, v6, other) = (
+        place("127.0.0.1:2222"),
+        place("[::1]:2222"),
+        place("127.0.0.1:2223"),
     );
-    assert_eq!(names(&later), "[::1]:22 (port 22)");
+    assert_eq!(sole(&[v4.clone(), v6]), Some(v4.clone()));
+    assert_eq!(sole(&[v4, other]), None);
+    assert_eq!(sole(&[]), None);
+}
+
+/// `ssh -R` leaves sockets of root's in sshd's unit, which stay while sshd restarts.
+#[test]
+fn the_sockets_of_sshds_units_are_dialled_later() {
+    let root = root("Port 1\n");
+    let mut finder = Finder::new(root.path());
+    finder.all = || Ok(vec![a_socket("192.0.2.1:2222", Some(7))]);
+    finder.openers = || Openers {
+        sshd: vec![7],
+        ..Openers::default()
+    };
+    let now = Instant::now();
+    assert!(matches!(finder.choose(now), Choice::Wait(_)));
+    let late = finder.choose(now + EARLY);
+    let expected = SocketAddr::from(([192, 0, 2, 1], 2222)).into();
+    assert!(
+        matches!(&late, Choice::Check(place) if place.address == expected),
+        "{late:?}"
+    );
+    finder.all = || {
+        Ok(vec![
+            a_socket("192.0.2.1:2222", Some(7)),
+            a_socket("192.0.2.1:2223", Some(7)),
+        ])
+    };
+    let late = finder.choose(now + EARLY);
+    assert!(
+        matches!(&late, Choice::Ask(list, SLOW) if list.len() == 2),
+        "{late:?}"
+    );
+}
+
+/// Before Linux 5.9 the kernel names no cgroup: the port of a container looks like that of sshd.
+#[test]
+fn without_cgroups_only_port_22_is_a_candidate() {
+    let finder = Finder::new(root("Port 1\n").path());
+    let sockets = ["192.0.2.1:2222", "192.0.2.1:22"].map(|text| a_socket(text, None));
+    let openers = Openers::default();
+    let found = finder.sockets(&sockets, &openers, Opener::Unknown, Instant::now());
+    assert_eq!(list(found.iter()), "192.0.2.1:22 (listening socket)");
+}
+
+/// systemd opens `ListenStream=[::]:PORT` for both families.
+#[test]
+fn a_socket_of_both_families_is_found_at_its_ipv4_address() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::STREAM, None);
+    let socket = socket.unwrap();
+    socket.set_only_v6(false).unwrap();
+    let any: SocketAddr = "[::]:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    socket.listen(1).unwrap();
+    let listener = TcpListener::from(socket);
+    let port = listener.local_addr().unwrap().port();
+    let root = root("");
+    socket_unit(root.path(), &format!("ListenStream=[::]:{port}\n"), true);
+    let mut finder = Finder::new(root.path());
+    let now = Instant::now();
+    let found = SocketAddr::from(([127, 0, 0, 1], port)).into();
+    let choice = finder.choose(now);
+    assert!(
+        matches!(&choice, Choice::Check(place) if place.address == found && place.by == FoundBy::SshSocket),
+        "{choice:?}"
+    );
+    assert!(!finder.has_better(&found, now));
+    let listed = listening::all().unwrap();
+    let openers = Openers::default();
+    let sockets: Vec<_> = listed
+        .into_iter()
+        .filter(|listener| listener.address.port() == port)
+        .collect();
+    let places = finder.sockets(&sockets, &openers, Opener::Other, now);
+    assert_eq!(places.len(), 1);
+    assert_eq!(places[0].address, found);
 }

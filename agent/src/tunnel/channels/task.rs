@@ -78,7 +78,7 @@ impl Task {
                     return Err(refused);
                 }
             };
-            match self.address.dial(&self.dialer, &self.origin).await {
+            match self.dial().await {
                 Ok(service) => {
                     self.answered(port);
                     reply.accept().await;
@@ -116,7 +116,7 @@ impl Task {
                 return Err(refused);
             }
         };
-        let mut service = match self.address.dial(&self.dialer, &self.origin).await {
+        let mut service = match self.dial().await {
             Ok(service) => service,
             Err(error) => {
                 self.unanswered(&error, port);
@@ -135,6 +135,13 @@ impl Task {
         }
         self.relay(channel, service, first, said).await;
         Ok(())
+    }
+
+    async fn dial(&self) -> io::Result<TcpStream> {
+        match &self.watch {
+            Some(sshd) => sshd.dial(&self.dialer, &self.origin).await,
+            None => self.address.dial(&self.dialer, &self.origin).await,
+        }
     }
 
     /// A connection to this port of the proxy did not reach its service.
