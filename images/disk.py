@@ -6,6 +6,7 @@ import re
 import shlex
 
 from filesystems import Btrfs, Directory, Ext, Fat, Unreadable, Xfs, run
+from fstab import mount
 from tree import Tree
 
 # The first bytes of formats that qemu-img has to convert: offset, bytes, qemu-img's name of the format.
@@ -37,7 +38,7 @@ class Partition:
 
 
 def trees(image, scratch):
-    """The root file systems in an image, and the parts that could not be read."""
+    """The root file systems in an image, the parts that could not be read, and what is not in the image."""
     if os.path.isdir(image):
         partitions, troubles = [Partition(image, set(), None, Directory(image))], []
     else:
@@ -46,16 +47,26 @@ def trees(image, scratch):
     if not roots and not troubles:
         raise Unreadable(f"no root file system found in {image}")
     seen = {part for part, _ in roots}
-    found = []
+    found, notes = [], []
     for part, node in roots:
         tree = Tree(part.system, node)
-        seen |= _mount(tree, partitions, {part for part, _ in roots})
+        mounted, absent = mount(tree, partitions, {part for part, _ in roots})
+        seen |= mounted
+        notes += absent
         found.append(tree)
     troubles += [
-        f"{part.label} is not looked into: neither /etc/fstab nor its type says where it is mounted"
+        f"{part.label} is not looked into: neither /etc/fstab nor its type gives it a mount point of its own"
         for part in partitions if part not in seen
     ]
-    return found, troubles
+    visited = {(system, node.ref) for tree in found for system, node in tree.mounts.values()}
+    for part in seen:
+        if isinstance(part.system, Btrfs):
+            tops = [ref for system, ref in visited if system is part.system]
+            troubles += [
+                f"{part.label}: subvolume {path} is not looked into: /etc/fstab does not mount it"
+                for path in part.system.unvisited(tops)
+            ]
+    return found, troubles, notes
 
 
 def _raw(image, scratch):
@@ -176,39 +187,3 @@ def _roots(system):
     if isinstance(system, Btrfs):
         tops += [node for node in system.entries(system.root).values() if node.kind == "directory"]
     return [top for top in tops if "os-release" in Tree(system, top).names("/etc")]
-
-
-def _mount(tree, partitions, roots):
-    """Mounts partitions by fstab, then by their types; returns the mounted ones."""
-    mounted = set()
-    for line in tree.text("/etc/fstab").splitlines():
-        fields = line.split()
-        if len(fields) < 3 or fields[0].startswith("#") or fields[1] in ("/", "none"):
-            continue
-        spec, place = (re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), field) for field in fields[:2])
-        volume = re.search(r"(?:^|,)subvol=/?([^,]+)", ",".join(fields[3:4]))
-        for part in partitions:
-            if _canonical(spec) not in part.names:
-                continue
-            top = Tree(part.system, part.system.root).find(volume[1] if volume else "/")
-            if top:
-                tree.mount(place, part.system, top[2])
-                mounted.add(part)
-    for part in partitions:
-        if part.place and part not in mounted | roots:
-            tree.mount(part.place, part.system, part.system.root)
-            mounted.add(part)
-    return mounted
-
-
-def _canonical(spec):
-    """The form in which a partition's names are compared with those in fstab."""
-    spec = spec.replace('"', "")
-    linked = re.fullmatch(r"/dev/disk/by-(uuid|label|partuuid|partlabel)/(.+)", spec)
-    if linked:
-        spec = f"{linked[1].upper()}={linked[2]}"
-    device = re.fullmatch(r"/dev/(?:[shv]d[a-z]|xvd[a-z]|(?:nvme\d+n|mmcblk)\d+p)(\d+)", spec)
-    if device:
-        return f"NUMBER={device[1]}"
-    key, _, value = spec.partition("=")
-    return f"{key}={value.lower()}" if key == "PARTUUID" else f"{key}={value}"

@@ -18,7 +18,7 @@ import subprocess
 LIMIT = 1 << 20
 
 PACKAGES = {
-    "debugfs": "e2fsprogs", "xfs_db": "xfsprogs", "btrfs": "btrfs-progs", "mdir": "mtools",
+    "debugfs": "e2fsprogs", "xfs_db": "xfsprogs", "xfs_logprint": "xfsprogs", "btrfs": "btrfs-progs", "mdir": "mtools",
     "blkid": "util-linux", "sfdisk": "fdisk", "qemu-img": "qemu-utils",
 }
 
@@ -28,6 +28,10 @@ Node = collections.namedtuple("Node", "kind ref")
 
 class Unreadable(Exception):
     """Some content can't be read, so there is no verdict."""
+
+
+# The tools read what the file system has without its journal: files that were written last may be missing.
+UNFINISHED = "its journal has changes that are not written yet: boot the image and power it off, or run {}"
 
 
 def run(*command, stdin=b""):
@@ -87,6 +91,8 @@ class Ext:
 
     def __init__(self, image, offset):
         self.image = f"{image}?offset={offset}"
+        if b"needs_recovery" in self._ask("features").split():
+            raise Unreadable(UNFINISHED.format("e2fsck -f on the file system"))
         self.root = Node("directory", 2)
 
     def _ask(self, request):
@@ -122,6 +128,8 @@ class Xfs:
 
     def __init__(self, image):
         self.image = image
+        if b" state: <CLEAN>" not in run("xfs_logprint", "-t", image)[0]:
+            raise Unreadable(UNFINISHED.format("mount and umount on the file system"))
         numbers = self._ask("sb 0", "print rootino blocksize agblocks")
         root, self.block, self.group = (int(number) for number in re.findall(r"= (\d+)", numbers))
         self.root = Node("directory", root)
@@ -171,9 +179,72 @@ class Btrfs(Directory):
 
     def __init__(self, image, scratch):
         os.mkdir(scratch)
+        if not re.search(rb"^log_root\s+0$", run("btrfs", "inspect-internal", "dump-super", image)[0], re.M):
+            raise Unreadable(UNFINISHED.format("mount and umount on the file system"))
         # btrfs asks whether to go on with a file of many extents: the answer is yes for all of them.
         run("btrfs", "restore", "--symlink", "--snapshots", image, scratch, stdin=b"a\n" * 1024)
         super().__init__(scratch)
+        self.image = image
+
+    def unvisited(self, visited):
+        """The subvolumes with files that are in none of the visited directories.
+
+        Subvolumes in a visited one are visited like its directories. A snapshot there is not: it has the files of
+        another place, where the checks do not look for them.
+        """
+        snapshots = {os.path.join(self.path, path): snapshot for path, snapshot in self._subvolumes().items()}
+        visited = set(visited)
+        for path in sorted({self.path, *snapshots}):
+            top = path
+            while not snapshots.get(top) and top not in visited and top != self.path:
+                top = os.path.dirname(top)
+            if top in visited:
+                visited.add(path)
+                continue
+            for directory, below, files in os.walk(path):
+                below[:] = [name for name in below if not {os.path.join(directory, name)} & (visited | set(snapshots))]
+                if files or any(os.path.islink(os.path.join(directory, name)) for name in below):
+                    yield path[len(self.path):] or "/"
+                    break
+
+    def _subvolumes(self):
+        """The paths of all subvolumes except the top-level one, each with whether it is a snapshot."""
+        references, snapshots, item, expected = {}, set(), None, 0
+        for line in self._items("root"):
+            expected += bool(re.search(r"item \d+ key \(\w+ ROOT_REF ", line))
+            item = re.search(r"item \d+ key \((\w+) (\w+) (\d+)\)", line) or item
+            reference = re.match(r"\s+root ref key dirid (\d+) sequence \d+ name (.*)", line)
+            if reference and item[2] == "ROOT_REF":
+                references[item[3]] = (item[1], reference[1], reference[2])
+            origin = re.match(r"\s+parent_uuid (\S+)", line)
+            if origin and origin[1].strip("0-"):
+                snapshots.add(item[1])
+        if len(references) != expected:
+            raise Unreadable("btrfs inspect-internal dump-tree names the subvolumes in an unknown form")
+
+        def path(number):
+            if number not in references:
+                return ""
+            parent, directory, name = references[number]
+            return os.path.join(path(parent), self._directory(parent, directory), name)
+
+        return {path(number): number in snapshots for number in references}
+
+    def _directory(self, subvolume, number):
+        """The path of a directory in its subvolume, whose top directory has the number 256."""
+        if number == "256":
+            return ""
+        lines = self._items("5" if subvolume == "FS_TREE" else subvolume)
+        for line, details in zip(lines, lines[1:]):
+            item = re.search(rf"item \d+ key \({number} INODE_REF (\d+)\)", line)
+            if item:
+                name = re.match(r"\s+index \d+ namelen \d+ name: (.*)", details)[1]
+                return os.path.join(self._directory(subvolume, item[1]), name)
+        raise Unreadable(f"btrfs: directory {number} of subvolume {subvolume} has no name")
+
+    @functools.lru_cache(maxsize=None)
+    def _items(self, tree):
+        return os.fsdecode(run("btrfs", "inspect-internal", "dump-tree", "-t", tree, self.image)[0]).split("\n")
 
 
 class Fat:

@@ -19,7 +19,18 @@ class Tree:
         self.mounts = {"/": (system, root)}
 
     def mount(self, place, system, node):
-        self.mounts["/" + place.strip("/")] = (system, node)
+        """Mounts a directory; False if another one is mounted there."""
+        place = "/" + place.strip("/")
+        return self.mounts.setdefault(place, (system, node)) == (system, node)
+
+    def bind(self, source, place):
+        """Mounts what find() found, with the mounts below it, at another place; False as mount() does."""
+        start = source[0].rstrip("/") + "/"
+        below = [(path[len(start):], top) for path, top in self.mounts.items() if path.startswith(start) and path != "/"]
+        done = self.mount(place, *source[1:])
+        for path, top in below:
+            self.mount(f"{place}/{path}", *top)
+        return done
 
     def find(self, path):
         """The path without links, the file system and the node; or None."""

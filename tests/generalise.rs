@@ -131,6 +131,81 @@ fn links_are_followed_inside_the_root_and_nothing_outside_is_touched() -> Result
     Ok(())
 }
 
+/// Users can make these links. Each target has to stay, and each link has to go.
+#[test]
+fn the_targets_of_links_that_users_can_make_stay() -> Result<()> {
+    const LINKS: [(&str, &str); 15] = [
+        ("tmp/u", "/usr/share"),
+        ("tmp/file", "/srv/data/file"),
+        ("var/tmp/data", "/srv/data"),
+        ("var/tmp/up", "../../../../srv/data"),
+        ("var/log/journal/data", "/srv/data"),
+        ("var/lib/dhcp/data", "/srv/data"),
+        ("var/lib/systemd/timers/data", "/srv/data"),
+        ("var/lib/systemd/coredump/data", "/srv/data"),
+        ("home/debian/.bash_history", "/srv/data/file"),
+        ("root/.bash_history", "/dev/null"),
+        ("home/debian/.ssh/authorized_keys", "/etc/shadow"),
+        ("home/debian/.ssh/id_rsa", "/srv/data"),
+        ("home/debian/.ssh/id_ed25519", "../../other/file"),
+        ("home/debian/.ssh/deploy", "/srv/data/key"),
+        ("home/other/.ssh", "/srv/keys"),
+    ];
+    const SURVIVORS: [&str; 9] = [
+        "dev/null",
+        "etc/shadow",
+        "home/other/file",
+        "srv/data/file",
+        "srv/data/key",
+        "srv/keys/authorized_keys",
+        "srv/keys/deploy",
+        "srv/keys/id_rsa",
+        "usr/share/file",
+    ];
+    let root = root_with("etc/hostname", "localhost\n")?;
+    for path in SURVIVORS {
+        write(root.path(), path)?;
+    }
+    // Links below the home directory: their targets are keys of this user.
+    for path in ["one", "two"] {
+        write(root.path(), &format!("home/debian/keys/{path}"))?;
+    }
+    let below = [
+        ("home/debian/.ssh/authorized_keys2", "/home/debian/keys/one"),
+        ("home/debian/.ssh/github", "../keys/two"),
+    ];
+    for (link, target) in LINKS.iter().chain(&below) {
+        let place = root.path().join(link);
+        fs::create_dir_all(place.parent().unwrap_or(root.path()))?;
+        symlink(target, place)?;
+    }
+    // As Debian's package dbus makes it.
+    let id = root.path().join("var/lib/dbus/machine-id");
+    fs::create_dir_all(id.parent().unwrap_or(root.path()))?;
+    symlink("/etc/machine-id", &id)?;
+
+    generalise(root.path())?;
+    for path in SURVIVORS {
+        let left = fs::read_to_string(root.path().join(path)).unwrap_or_default();
+        assert!(left.starts_with(path), "{path} was changed: {left}");
+    }
+    for (link, _) in LINKS.iter().chain(&below) {
+        let left = fs::symlink_metadata(root.path().join(link));
+        assert!(left.is_err(), "{link} is left");
+    }
+    assert_eq!(
+        fs::read_dir(root.path().join("home/debian/keys"))?.count(),
+        0
+    );
+    assert!(fs::symlink_metadata(id).is_err());
+    assert_eq!(
+        fs::read_to_string(root.path().join("etc/machine-id"))?,
+        "uninitialized\n"
+    );
+    assert_eq!(verify(root.path())?, (Some(0), String::new()));
+    Ok(())
+}
+
 /// cloud-init in an image for another architecture can't run.
 #[test]
 fn a_foreign_cloud_init_is_done_without() -> Result<()> {

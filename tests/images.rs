@@ -32,7 +32,12 @@ pub fn root_with(path: &str, text: &str) -> Result<tempfile::TempDir> {
         ),
         (
             "etc/ssh/sshd_config.d/keys.conf",
-            "HostKey /etc/keys/host\n",
+            "HostKey /etc/keys/host\nInclude \"/opt/first.conf\" ../../opt/*.d/*\n",
+        ),
+        ("opt/sshd.d/second", "include=/opt/third.conf\n"),
+        (
+            "opt/third.conf",
+            "HostKey /etc/keys/included\nInclude /opt/third.conf\n",
         ),
         (path, text),
     ];
@@ -123,6 +128,8 @@ fn an_image_with_an_identity_or_a_secret_is_refused_with_a_reason() -> Result<()
         ("srv/backup/.ssh/id_ed25519_sk", "key", "belongs to nobody"),
         ("etc/ssh/other_key", KEY, "the same host key"),
         ("etc/keys/host", KEY, "the same host key"),
+        // Only sshd_config's Include leads to it.
+        ("etc/keys/included", KEY, "the same host key"),
         (
             "boot/efi/loader/random-seed",
             "seed",
@@ -181,7 +188,7 @@ fn a_tree_that_only_root_can_read_is_not_accepted_by_others() -> Result<()> {
     // Other users may not reach the directory of the script, so the test copies it.
     let scripts = tempfile::tempdir()?;
     fs::set_permissions(scripts.path(), Permissions::from_mode(0o755))?;
-    for name in ["verify", "disk.py", "filesystems.py", "tree.py"] {
+    for name in ["verify", "disk.py", "filesystems.py", "fstab.py", "tree.py"] {
         fs::copy(
             paths::top().join("images").join(name),
             scripts.path().join(name),

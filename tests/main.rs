@@ -36,6 +36,7 @@ mod hostile;
 mod hostile_channels;
 mod https;
 mod image_disks;
+mod image_mounts;
 mod images;
 mod inputs;
 mod kept;
