@@ -125,6 +125,41 @@ import socket; socket.socket(socket.AF_UNIX).connect(\"/run/vmagent-inputs{TUNNE
     }
 }
 
+/// systemd refuses to start a socket while its service runs. A pause of the service makes each
+/// restart fall into a read.
+#[test]
+fn a_restart_during_a_read_keeps_all_sockets() {
+    const UNIT: &str = "vmagent-file@etc-vmagent-tunnel.yaml.service";
+    for debian in Debian::ALL {
+        let machine = plan(debian).boot();
+        write(&machine, TUNNEL, "version: 1", 0);
+        machine.check(&format!(
+            "mkdir -p /run/systemd/system/{UNIT}.d; \
+             printf '[Service]\\nExecStart=\\nExecStart=/bin/sleep 8\\n' \
+             >/run/systemd/system/{UNIT}.d/slow.conf; systemctl daemon-reload"
+        ));
+        for _ in 0..3 {
+            let path = machine.path(format!("/run/vmagent-inputs{TUNNEL}"));
+            let reading = || {
+                let _connection = UnixStream::connect(&path).ok()?;
+                let state = machine.run(&format!("systemctl is-active --quiet {UNIT}"));
+                state.status.success().then_some(())
+            };
+            if let Err(failure) = wait::until("a read", SOON, reading) {
+                panic!("{debian:?}: {failure}\n{}", machine.journal());
+            }
+            machine.check("systemctl restart vmagent.service");
+            machine.check(&format!("test -S /run/vmagent-inputs{TUNNEL}"));
+        }
+        machine.check(&format!(
+            "rm -r /run/systemd/system/{UNIT}.d; systemctl daemon-reload; \
+             systemctl restart vmagent.service"
+        ));
+        assert!(passed_on(&machine, TUNNEL).is_some(), "{debian:?}");
+        assert_eq!(machine.check("systemctl --failed --no-legend"), "");
+    }
+}
+
 #[test]
 fn a_file_that_is_too_large_costs_itself_alone() {
     const CONFIG: &str = "#cloud-config\\nvmagent: {version: 1}";

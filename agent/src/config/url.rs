@@ -27,6 +27,7 @@ impl HttpUrl {
     /// # Errors
     /// What was found and what is expected, or that this program was built without https.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
         let expected = || {
             let found = shown(text);
             format!("found \"{found}\", expected \"http://HOST[:PORT]\"")
@@ -92,9 +93,9 @@ impl fmt::Debug for HttpUrl {
 }
 
 /// A text that may be a URL, valid or not, in a form that is safe to print: without the query, the
-/// fragment and the account, which may hold secrets.
+/// fragment and the account, which may hold secrets. A query may lack its `?`, so `&` ends the text too.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
-    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let text = text.split(['?', '#', '&']).next().unwrap_or_default();
     let Some((before, host)) = text.rsplit_once('@') else {
         return Cow::Borrowed(text);
     };
@@ -148,6 +149,14 @@ mod tests {
     }
 
     #[test]
+    fn space_around_a_url_is_ignored() {
+        for text in [" http://h/vm", "http://h/vm\n", "\thttp://h/vm \r\n"] {
+            assert_eq!(HttpUrl::parse(text).unwrap().as_str(), "http://h/vm");
+        }
+        assert!(HttpUrl::parse("http://h/v m").is_err());
+    }
+
+    #[test]
     fn a_query_is_for_the_service_alone() {
         let url = HttpUrl::parse("http://h:1/vms?token=hunter2#hunter2").unwrap();
         assert_eq!(url.to_string(), "http://h:1/vms");
@@ -156,6 +165,7 @@ mod tests {
         for text in ["http://h/vms", "/run/x", "vsock:22", ""] {
             assert_eq!(shown(text), text);
         }
+        assert_eq!(shown("ttp://h/x&token=hunter2"), "ttp://h/x");
         assert_eq!(shown("http://u:hunter2@h/x@y"), "http://...@y");
     }
 

@@ -47,7 +47,9 @@ pub fn document(path: &Path) -> Result<String, String> {
     let parsed = parse(&bytes, Carrier::Own);
     let summary = match parsed.map_err(|fault| format!("{fault}\n{}", fault.advice()))? {
         Parsed::Document(document) => summary(&document, SystemTime::now())?,
-        Parsed::Empty | Parsed::Missing => return Err("there is nothing in it".to_owned()),
+        Parsed::Empty | Parsed::Null | Parsed::Missing => {
+            return Err("there is nothing in it".to_owned());
+        }
     };
     Ok(match exposed(path) {
         Some(warning) => format!("{summary}\nwarning: {warning}"),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::document::{Carrier, Document, DocumentFault, Parsed, parse};
+use super::document::{Carrier, Document, DocumentFault, Parsed, find, parse, tree};
+use super::tree::note_nulls;
 use crate::explain::Explain;
 
 pub use fault::SourceFault;
@@ -48,11 +49,16 @@ impl Reading {
                 Carrier::Shared => Self::Absent,
             };
         }
-        let reading = Self::parsed(place, parse(bytes, carrier));
-        if matches!(reading, Self::Empty(_)) && !says_null(bytes) {
-            return Self::nothing(place);
-        }
-        reading
+        Self::parsed(place, parse(bytes, carrier))
+    }
+
+    /// Reads a merge of cloud-init, which has `null` where the user wrote a key without a value.
+    pub(super) fn of_merge(place: &str, bytes: &[u8]) -> Self {
+        let Ok(mut merge) = tree(bytes) else {
+            return Self::of(place, bytes, Carrier::Shared);
+        };
+        note_nulls(&mut merge.0);
+        Self::parsed(place, find(&merge.0, Carrier::Shared))
     }
 
     /// The reading of an empty place. A full disk, a template without its value or a broken server
@@ -82,7 +88,8 @@ impl Reading {
     pub(super) fn parsed(place: &str, parsed: Result<Parsed, DocumentFault>) -> Self {
         match parsed {
             Ok(Parsed::Document(document)) => Self::Found(Arc::new(document)),
-            Ok(Parsed::Empty) => Self::Empty(Blank::at(place)),
+            Ok(Parsed::Empty) => Self::nothing(place),
+            Ok(Parsed::Null) => Self::Empty(Blank::at(place)),
             Ok(Parsed::Missing) => Self::Absent,
             Err(fault) => Self::Failed(SourceFault::Invalid {
                 place: place.to_owned(),
@@ -124,17 +131,6 @@ impl Explain for Blank {
 
 fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(u8::is_ascii_whitespace)
-}
-
-/// Whether the text of an empty place contains `null`. A key without a value does not count: a
-/// template whose variable is empty leaves such a key.
-fn says_null(bytes: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(bytes);
-    let code = text.lines().map(|line| line.split('#').next());
-    let mut words = code.flatten().flat_map(|line| {
-        line.split(|c: char| c.is_whitespace() || matches!(c, ':' | ',' | '{' | '}'))
-    });
-    words.any(|word| matches!(word, "null" | "Null" | "NULL" | "~"))
 }
 
 /// Appends `more` to `bytes`, and wipes what a larger buffer leaves behind.

@@ -11,6 +11,16 @@ use zeroize::Zeroize;
 /// No text that is parsed has this character.
 pub(super) const TWICE: char = '\0';
 
+/// The end of a note, a key of its own, that a key stands in the mapping without a value. In YAML, an
+/// empty variable of a template leaves such a key; `null` is written on purpose.
+const BARE: &str = "\0\0";
+
+/// Whether `key` has no value in the text, not even `null`.
+pub(super) fn is_bare(entries: &Map<String, Value>, key: &str) -> bool {
+    // A merge (`<<`) may add the note of another mapping to a key with a value.
+    entries.get(key).is_some_and(Value::is_null) && entries.contains_key(&format!("{key}{BARE}"))
+}
+
 /// A tree of values whose texts are overwritten on drop.
 pub(super) struct Tree(pub(super) Value);
 
@@ -34,9 +44,34 @@ fn wipe(value: &mut Value) {
 /// were more is noted.
 pub(super) fn insert(entries: &mut Map<String, Value>, key: String, value: Value) {
     let noted = format!("{key}{TWICE}");
+    entries.remove(&format!("{key}{BARE}"));
     if let Some(mut before) = entries.insert(key, value) {
         wipe(&mut before);
         entries.insert(noted, Value::Null);
+    }
+}
+
+/// Puts an entry without a value into a mapping.
+pub(super) fn insert_bare(entries: &mut Map<String, Value>, key: String) {
+    let note = format!("{key}{BARE}");
+    insert(entries, key, Value::Null);
+    entries.insert(note, Value::Null);
+}
+
+/// Notes each null of a mapping as a key without a value: cloud-init writes both as `null`.
+pub(super) fn note_nulls(value: &mut Value) {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::Array(items) => items.iter_mut().for_each(note_nulls),
+        Value::Object(entries) => {
+            let nulls = entries.iter().filter(|(_, value)| value.is_null());
+            let keys = nulls
+                .map(|(key, _)| key)
+                .filter(|key| !key.ends_with(TWICE));
+            let notes: Vec<_> = keys.map(|key| format!("{key}{BARE}")).collect();
+            entries.values_mut().for_each(note_nulls);
+            entries.extend(notes.into_iter().map(|note| (note, Value::Null)));
+        }
     }
 }
 

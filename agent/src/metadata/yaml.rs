@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use granit_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 use serde_json::{Map, Number, Value};
 
-use super::tree::{Tree, insert};
+use super::tree::{Tree, insert, insert_bare};
 
 /// How deep sequences and mappings may nest.
 const DEPTH: usize = 64;
@@ -53,6 +53,7 @@ pub(super) fn compose(text: &str) -> Result<Tree, Mistake> {
         text,
         events: Parser::new_from_str(text),
         line: 0,
+        is_written: false,
         anchors: HashMap::new(),
         budget: BUDGET,
     };
@@ -85,6 +86,8 @@ struct Composer<'a> {
     events: Parser<'a, StrInput<'a>>,
     /// The line of the last event, from 1.
     line: usize,
+    /// Whether the last event has any text.
+    is_written: bool,
     anchors: HashMap<usize, Tree>,
     budget: usize,
 }
@@ -94,6 +97,7 @@ impl<'a> Composer<'a> {
         match self.events.next_event() {
             Some(Ok((event, span))) => {
                 self.line = span.start.line();
+                self.is_written = span.start.index() < span.end.index();
                 Ok(event)
             }
             Some(Err(error)) => Err(mistake(
@@ -159,9 +163,12 @@ impl<'a> Composer<'a> {
             let line = self.line;
             let key = self.node(event, depth + 1)?;
             let value = self.next()?;
+            // The parser returns `~` for a scalar that is not there.
+            let written = matches!(value, Event::Scalar(..)) && self.is_written;
             let value = self.node(value, depth + 1)?;
             match name(key).map_err(|problem| mistake(self.text, line, &problem))? {
                 key if key == "<<" => merged.push(value),
+                key if value.is_null() && !written => insert_bare(&mut entries, key),
                 key => insert(&mut entries, key, value),
             }
         }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::DocumentFault;
 use super::cursor::{Cursor, REPEATED};
-use crate::metadata::tree::TWICE;
+use crate::metadata::tree::{TWICE, is_bare};
 
 /// A mapping, and the keys that the reader has asked for.
 pub(super) struct Fields<'a> {
@@ -53,6 +53,11 @@ impl<'a> Fields<'a> {
     /// Whether `key` is present more than once.
     pub(super) fn repeats(&self, key: &str) -> bool {
         self.entries.contains_key(&format!("{key}{TWICE}"))
+    }
+
+    /// Whether `key` has no value in the text, not even `null`.
+    pub(super) fn is_bare(&self, key: &str) -> bool {
+        is_bare(self.entries, key)
     }
 
     /// The first unknown key, as a fault quotes it.
@@ -114,7 +119,8 @@ impl<'a> Fields<'a> {
         let twice = self
             .entries
             .keys()
-            .filter_map(|key| key.strip_suffix(TWICE));
+            .filter_map(|key| key.strip_suffix(TWICE))
+            .filter(|key| !key.ends_with(TWICE));
         for key in twice {
             let path = self.path(&shown(key));
             warnings.push(format!(
@@ -124,7 +130,7 @@ impl<'a> Fields<'a> {
         for key in self.unknown() {
             let path = self.path(&shown(key));
             let near = || self.known.iter().filter(|known| is_slip(key, known));
-            if let Some(meant) = near().find(|known| self.lacks(known)) {
+            if let Some(meant) = near().find(|known| self.lacks(known) && is_certain(key, known)) {
                 let problem = format!("unknown key, and {meant} is missing");
                 let advice = format!("Rename {path} to {meant}.");
                 return Err(DocumentFault::value(&path, problem, &advice));
@@ -168,6 +174,13 @@ fn is_slip(found: &str, known: &str) -> bool {
             2 => found.chars().next() == known.chars().next(),
             _ => false,
         }
+}
+
+/// Whether the misspelling `found` of `known` is a fault. Many words of other programs are similar to
+/// the keys in `COMMON`: only one wrong letter there is a fault, and else a warning.
+fn is_certain(found: &str, known: &str) -> bool {
+    const COMMON: [&str; 3] = ["report", "public_host", "origins"];
+    !COMMON.contains(&known) || strsim::damerau_levenshtein(&fold(found), &fold(known)) <= 1
 }
 
 /// A key without its case and its separators, which misspellings often change.

@@ -7,7 +7,7 @@ use super::cursor::{BEGIN, quoted};
 use super::fields::{is_near, shown};
 use super::read::document;
 use super::{Document, DocumentFault, overlap};
-use crate::metadata::tree::{TWICE, Tree, json};
+use crate::metadata::tree::{TWICE, Tree, is_bare, json};
 use crate::metadata::yaml::{self, Mistake};
 
 /// The key under which others carry a document.
@@ -38,6 +38,8 @@ pub enum Parsed {
     Document(Document),
     /// The place for one, with nothing in it.
     Empty,
+    /// The place for one, with `null` written there.
+    Null,
     /// Nothing that is meant for this agent.
     Missing,
 }
@@ -53,6 +55,9 @@ pub fn parse(text: &[u8], carrier: Carrier) -> Result<Parsed, DocumentFault> {
 
 fn parse_at(text: &str, carrier: Carrier, depth: usize) -> Result<Parsed, DocumentFault> {
     match composed(text) {
+        Ok(tree) if tree.0.is_null() && carrier == Carrier::Own && !says_null(text) => {
+            Ok(Parsed::Empty)
+        }
         Ok(tree) => find_at(&tree.0, carrier, depth),
         // A script or a template of somebody else's.
         Err(DocumentFault::Syntax { .. }) if carrier == Carrier::Shared && !mentions_us(text) => {
@@ -127,11 +132,14 @@ pub(in crate::metadata) fn find(value: &Value, carrier: Carrier) -> Result<Parse
 
 fn find_at(value: &Value, carrier: Carrier, depth: usize) -> Result<Parsed, DocumentFault> {
     match (value, carrier) {
-        (Value::Null, Carrier::Own) => Ok(Parsed::Empty),
+        (Value::Null, Carrier::Own) => Ok(Parsed::Null),
         (Value::Object(entries), _) => match entries.get(KEY) {
             // A carrier that is itself named after us may hold the key once more.
             Some(inner) => {
-                let parsed = find_at(inner, Carrier::Own, depth);
+                let parsed = match is_bare(entries, KEY) {
+                    true => Ok(Parsed::Empty),
+                    false => find_at(inner, Carrier::Own, depth),
+                };
                 not_beside(entries, carrier, parsed.map_err(inside)?)
             }
             None if entries.is_empty() && carrier == Carrier::Own => Ok(Parsed::Empty),
@@ -141,13 +149,18 @@ fn find_at(value: &Value, carrier: Carrier, depth: usize) -> Result<Parsed, Docu
                     let advice = format!("Rename {key} to {KEY}.");
                     return Err(DocumentFault::value(&key, problem, &advice));
                 }
-                if carrier == Carrier::Own || is_bare(entries) {
+                if carrier == Carrier::Own || is_document(entries) {
                     return checked(value);
                 }
                 Ok(Parsed::Missing)
             }
         },
-        (Value::String(text), _) => as_text(text, carrier, depth),
+        (Value::String(text), Carrier::Own) => as_text(text, carrier, depth),
+        (Value::String(text), Carrier::Shared) => match as_text(text, carrier, depth) {
+            // Prose of another service, with a line that begins like our key.
+            Err(_) if !is_meant(text) => Ok(Parsed::Missing),
+            parsed => parsed,
+        },
         (_, Carrier::Own) => checked(value),
         (_, Carrier::Shared) => Ok(Parsed::Missing),
     }
@@ -206,7 +219,7 @@ fn not_beside(
     if matches!(&parsed, Parsed::Document(document) if document.tunnel.is_some()) {
         return Ok(parsed);
     }
-    let ours = carrier == Carrier::Own || is_bare(entries) || has_both(entries);
+    let ours = carrier == Carrier::Own || is_document(entries) || has_both(entries);
     let mut keys = [TUNNEL, "proxies", "private_key"].into_iter();
     if let Some(key) = keys.find(|key| ours && entries.contains_key(*key)) {
         let problem = format!("found beside {KEY}, which asks for no tunnel");
@@ -222,14 +235,14 @@ fn not_beside(
 
 /// A key that is almost ours, with a document in it.
 fn misspelt(entries: &Map<String, Value>) -> Option<String> {
-    let document = |value: &Value| value.as_object().is_some_and(is_bare);
+    let document = |value: &Value| value.as_object().is_some_and(is_document);
     let mut found = entries.iter();
     let (key, _) = found.find(|(key, value)| is_near(key, KEY) && document(value))?;
     Some(shown(key))
 }
 
 /// Whether a mapping without our key is a document all the same, be it a wrong one.
-fn is_bare(entries: &Map<String, Value>) -> bool {
+fn is_document(entries: &Map<String, Value>) -> bool {
     let either = |tunnel: &Map<String, Value>| OWN.iter().any(|key| tunnel.contains_key(*key));
     // Other programs may have a key of a similar name; only a whole tunnel below it is ours.
     let tunnel = |(key, value): (&String, &Value)| match value.as_object() {
@@ -245,10 +258,41 @@ fn has_both(entries: &Map<String, Value>) -> bool {
 }
 
 fn mentions_us(text: &str) -> bool {
-    let names_us = |line: &str| {
-        let line = line.trim_start_matches([' ', '{', '"', '\'']);
-        line.strip_prefix(KEY)
-            .is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
+    text.lines().any(|line| value_on(line).is_some())
+}
+
+/// Whether the fault of a text that others use as well is about a document: the value at our key
+/// begins a mapping or a text, and is not a word.
+fn is_meant(text: &str) -> bool {
+    let begins = |line: &str| {
+        value_on(line).is_some_and(|value| {
+            value.is_empty() || value.starts_with(['{', '|', '>', '"', '\'', '&', '!', '#'])
+        })
     };
-    text.lines().any(names_us)
+    match composed(text).as_ref().map(|tree| &tree.0) {
+        Ok(Value::Object(entries)) => match entries.get(KEY) {
+            Some(Value::String(text)) => !is_word(text),
+            Some(value) => value.is_object() || value.is_null(),
+            None => true,
+        },
+        Ok(value) => value.is_string(),
+        Err(_) => text.lines().any(begins),
+    }
+}
+
+/// The text behind our key, if `line` begins with that key.
+fn value_on(line: &str) -> Option<&str> {
+    let line = line.trim_start_matches([' ', '{', '"', '\'']);
+    let rest = line.strip_prefix(KEY)?;
+    let value = rest
+        .trim_start_matches(['"', '\'', ' '])
+        .strip_prefix(':')?;
+    Some(value.trim())
+}
+
+/// Whether a text without any other value has `null` in it, and not only comments.
+fn says_null(text: &str) -> bool {
+    let code = text.lines().filter_map(|line| line.split('#').next());
+    let mut words = code.flat_map(str::split_whitespace);
+    words.any(|word| matches!(word, "null" | "Null" | "NULL" | "~"))
 }

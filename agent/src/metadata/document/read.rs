@@ -88,18 +88,20 @@ fn report_url(
     Ok(Some(url))
 }
 
-/// An empty `tunnel` alone asks for none. Beside another `tunnel` or an unknown key, it has lost
-/// what belongs inside.
+/// `tunnel: null` alone asks for none. A `tunnel` without any value may be a template's empty variable.
+/// Beside another `tunnel` or an unknown key, an empty one has lost what belongs inside.
 fn empty_tunnel(fields: &Fields<'_>, warnings: &mut Vec<String>) -> Result<(), DocumentFault> {
-    let beside = match fields.stranger() {
-        Some(stranger) => format!("the unknown key {stranger} beside it"),
-        None if fields.repeats("tunnel") => "another tunnel before it".to_owned(),
+    let problem = match fields.stranger() {
+        Some(stranger) => format!("found nothing in it, and the unknown key {stranger} beside it"),
+        None if fields.repeats("tunnel") => {
+            "found nothing in it, and another tunnel before it".to_owned()
+        }
+        None if fields.is_bare("tunnel") => "found no value, expected a mapping".to_owned(),
         None => {
             warnings.push("tunnel: empty, taken as no tunnel".to_owned());
             return Ok(());
         }
     };
-    let problem = format!("found nothing in it, and {beside}");
     let advice = "Indent what belongs to tunnel; where no tunnel is wanted, leave that key out.";
     Err(DocumentFault::value("tunnel", problem, advice))
 }

@@ -108,12 +108,29 @@ fn nothing_and_nothing_for_us_are_two_facts() {
         "",
         "# later\n",
         "{}",
-        "null",
         "vmagent:\n",
         "vmagent: {}",
-        "{\"vmagent\": null}",
+        "# null\n---\n",
+        "vmagent: # null\n",
+        "vmagent: &a\nother: null\n",
     ] {
         assert_eq!(own(text), Ok(Parsed::Empty), "{text}");
+    }
+    for text in [
+        "null",
+        "--- ~ # none\n",
+        "vmagent: null",
+        "{\"vmagent\": null}",
+    ] {
+        assert_eq!(own(text), Ok(Parsed::Null), "{text}");
+    }
+    // The `null` of another key is not ours.
+    for text in [
+        "vmagent:\nruncmd:\n- cd ~ && make\n",
+        "vmagent:\nlocale: null\n",
+        "locale: null\nvmagent:\n",
+    ] {
+        assert_eq!(shared(text), Ok(Parsed::Empty), "{text}");
     }
     for text in ["vmagent:\n", "#cloud-config\nvmagent: {}\n"] {
         assert_eq!(shared(text), Ok(Parsed::Empty), "{text}");

@@ -30,9 +30,6 @@ impl Digitalocean {
             Ok(_) => return Reading::parsed(&place, Err(DocumentFault::no_object())),
             Err(fault) => return Reading::parsed(&place, Err(fault)),
         };
-        if droplet.0.get(ID).is_none() {
-            return Reading::hollow(SourceFault::Blank(Blank::at(&place)));
-        }
         let carried = CARRIERS.iter().filter_map(|key| {
             let text = droplet.0[key].as_str()?;
             Some(userdata::read(
@@ -41,7 +38,10 @@ impl Digitalocean {
             ))
         });
         let mut ours = carried.filter(|reading| *reading != Reading::Absent);
-        ours.next().unwrap_or(Reading::Absent)
+        ours.next().unwrap_or_else(|| match droplet.0.get(ID) {
+            Some(_) => Reading::Absent,
+            None => Reading::hollow(SourceFault::Blank(Blank::at(&place))),
+        })
     }
 }
 

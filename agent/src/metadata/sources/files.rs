@@ -108,13 +108,13 @@ impl Files {
     async fn cloud_init(&self) -> Reading {
         let combined = self.at(COMBINED);
         match self.read(&combined).await {
-            Ok(Some(bytes)) => return Reading::of(&shown(&combined), &bytes, Carrier::Shared),
+            Ok(Some(bytes)) => return Reading::of_merge(&shown(&combined), &bytes),
             Ok(None) => {}
             Err(fault) => return fault.into(),
         }
         for path in PARTS.map(|path| self.at(path)) {
             let reading = match self.read(&path).await {
-                Ok(Some(bytes)) => Reading::of(&shown(&path), &bytes, Carrier::Shared),
+                Ok(Some(bytes)) => Reading::of_merge(&shown(&path), &bytes),
                 Ok(None) => Reading::Absent,
                 Err(fault) => fault.into(),
             };

@@ -88,7 +88,8 @@ fn said(place: String, body: &[u8]) -> Reading {
     let blank = match reading {
         Reading::Absent => None,
         Reading::Empty(blank) => Some(blank),
-        Reading::Found(_) | Reading::Silent { .. } | Reading::Failed(_) => return reading,
+        Reading::Silent { blank, .. } => blank,
+        Reading::Found(_) | Reading::Failed(_) => return reading,
     };
     let fault = SourceFault::Silent { place, service };
     Reading::Silent { fault, blank }

@@ -66,6 +66,27 @@ fn a_text_that_is_no_document_is_refused_with_what_to_write() {
 }
 
 #[test]
+fn prose_in_a_text_of_others_is_no_document() {
+    for text in [
+        "hosts:\nvmagent: see the wiki",
+        "Welcome\nvmagent: see: the wiki: [",
+        "vmagent: 7",
+        "vmagent: [a]",
+    ] {
+        assert_eq!(shared(&string(text)), Ok(Parsed::Missing), "{text}");
+    }
+    let broken = json!({"vmagent": {"version": 1, "tunnel": {"proxies": 7}}}).to_string();
+    for text in [
+        &broken,
+        "vmagent: {tunnel: [",
+        "vmagent:\n  a: [",
+        "vmagent: '{\"a\": 1'",
+    ] {
+        assert!(shared(&string(text)).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn texts_in_texts_end() {
     let mut text = fixtures::json(1).to_string();
     for _ in 0..8 {

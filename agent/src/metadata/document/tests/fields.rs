@@ -94,3 +94,27 @@ fn no_complaint_repeats_a_password_or_a_token() {
         assert!(!format!("{fault:?}").contains("hunter2"), "{fault:?}");
     }
 }
+
+#[test]
+fn a_word_of_others_is_no_slip_of_an_optional_key() {
+    for (place, word) in [
+        ("", "repo"),
+        ("", "reports_to"),
+        ("/tunnel/proxies/0", "public_port"),
+        ("/tunnel/proxies/0", "public"),
+        ("/tunnel/forwards/0", "original"),
+    ] {
+        let mut document = fixtures::json(1);
+        document["tunnel"]["forwards"] = json!([{"bind": "", "port": 80, "to": "127.0.0.1:80"}]);
+        document.pointer_mut(place).unwrap()[word] = json!(7);
+        let warnings = good(own(&document.to_string())).warnings;
+        assert_eq!(warnings.len(), 1, "{word}: {warnings:?}");
+        assert!(warnings[0].contains("unknown key"), "{warnings:?}");
+    }
+    // One wrong letter.
+    for (place, word) in [("", "reprot"), ("/tunnel/proxies/0", "public-hos")] {
+        let mut document = fixtures::json(1);
+        document.pointer_mut(place).unwrap()[word] = json!(7);
+        assert!(own(&document.to_string()).is_err(), "{word}");
+    }
+}

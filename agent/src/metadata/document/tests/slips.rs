@@ -54,7 +54,7 @@ fn a_document_that_lost_its_indentation_is_refused() {
     let (_, body) = keyed.split_once("  tunnel:\n").unwrap();
     let body = body.replace("\n    ", "\n");
     let beside = format!("vmagent:\n  version: 1\n  tunnel:\n{}", body.trim_start());
-    refused(&beside, "proxies", "inside vmagent");
+    refused(&beside, "tunnel", "Indent what belongs to tunnel");
     let beside = format!(
         "vmagent:\n  version: 1\ntunnel:\n{}",
         &keyed.split_once("  tunnel:\n").unwrap().1
@@ -271,7 +271,7 @@ fn no_tunnel_is_asked_for_in_two_ways() {
     let document = good(own("version: 1"));
     assert_eq!((document.tunnel, document.warnings), (None, vec![]));
     for text in [
-        "version: 1\ntunnel:\n",
+        "version: 1\ntunnel: ~\n",
         "{\"version\": 1, \"tunnel\": null}",
     ] {
         let document = good(own(text));
@@ -286,6 +286,8 @@ fn no_tunnel_is_asked_for_in_two_ways() {
     assert_eq!(document.tunnel, None);
     // It says more than that: something was lost on the way.
     for (text, path) in [
+        ("version: 1\ntunnel:\n", "tunnel: found no value"),
+        ("version: 1\ntunnel: # null\n", "tunnel: found no value"),
         (
             "version: 1\ntunnel:\ncomment: none\n",
             "tunnel: found nothing in it",

@@ -40,6 +40,10 @@ async fn the_users_data_go_over_the_vendors() {
         Reading::Absent
     );
     assert!(matches!(read(json!([])).await, Reading::Failed(_)));
+    assert_eq!(
+        read(json!({"user_data": yaml(1)})).await,
+        Reading::Found(document(1))
+    );
     // Every Droplet has a name.
     let empty = read(json!({})).await;
     assert!(matches!(empty, Reading::Silent { .. }), "{empty:?}");

@@ -192,3 +192,22 @@ async fn a_service_that_wants_rest_has_it_whoever_asks() {
     sources.facts(Facts::default()).await;
     assert_eq!(round(&mut sources).await, 4);
 }
+
+#[tokio::test]
+async fn a_merge_of_cloud_init_with_null_asks_for_no_less() {
+    for merge in [
+        "{\"vmagent\": null}",
+        "{\"vmagent\": {\"version\": 1, \"tunnel\": null}}",
+    ] {
+        let directory = Directory::new();
+        directory.write(COMBINED, merge);
+        let readings = sources(&directory, NOWHERE, &[CloudInit]).walk().await;
+        let [(CloudInit, reading)] = &readings[..] else {
+            panic!("{readings:?}")
+        };
+        assert!(
+            matches!(reading, Reading::Silent { .. } | Reading::Failed(_)),
+            "{merge}: {reading:?}"
+        );
+    }
+}
