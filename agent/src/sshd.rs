@@ -1,7 +1,7 @@
 //! Watches the local sshd: dials it as anybody would, and reads how it introduces itself.
 //!
 //! Both ways in lead to sshd, so neither is called ready before its banner has been read. The
-//! check has a source address of its own, [`Origin::Check`](crate::origin::Origin::Check): it costs
+//! check has a source address of its own, [`Origin::Check`]: it costs
 //! nobody else a penalty.
 //!
 //! A check costs sshd a process and a line in its log, so there is never more than one at a time,
