@@ -51,7 +51,7 @@ fn what_has_one_meaning_is_taken() {
         ("bind: 0.0.0.0", "bind: \"0.0.0.0 \""),
         ("bind: 0.0.0.0", "bind: 0.0.0.0\n  when: Auto"),
         ("private_key: |", "private_key: >"),
-        ("private_key: |", "private_key: /root/.ssh/id"),
+        ("private_key: |", "private_key: /home/rev/.ssh/id"),
         ("- KEY", "- |\n          KEY"),
     ];
     for (from, to) in same {
@@ -123,7 +123,7 @@ fn what_has_not_is_refused_with_what_to_write() {
         ("port: 12345", to("127.0.0.1"), "tunnel.forwards[0].to: found an address without a port | Write `to: \"127.0.0.1:PORT\"`.".to_owned()),
         ("port: 12345", "port: 12345\n  when: off".to_owned(), "tunnel.when: found \"off\", expected auto, always or never | Write `when: never` to switch the tunnel off.".to_owned()),
         ("port: 12345", "port: 12345\n  when: true".to_owned(), "tunnel.when: found true, expected auto, always or never | Write `when: always`, or `when: auto` to hold the tunnel only where the guest may be behind NAT.".to_owned()),
-        ("private_key: |\n    PRIVATE", "private_key: /root/.ssh/id".to_owned(), "tunnel.private_key: found the path of a file, expected the private key itself | Write `private_key: |`, and below it, indented, the content of that file: the document goes to a machine that may not have the file.".to_owned()),
+        ("private_key: |\n    PRIVATE", "private_key: /home/rev/.ssh/id".to_owned(), "tunnel.private_key: found the path of a file, expected the private key itself | Write `private_key: |`, and below it, indented, the content of that file: the document goes to a machine that may not have the file.".to_owned()),
     ];
     for (from, to, expected) in cases {
         assert_eq!(said(&changed(from, &to)), expected);
