@@ -244,7 +244,14 @@ impl Guest {
             Ok(text) => text,
             Err(error) => format!("no more to learn from it: {error}"),
         };
-        format!("---- the guest's console, last lines\n{tail}\n---- the agent in the guest\n{said}")
+        let qemu = match lock(&self.qemu).alive() {
+            Ok(()) => "QEMU runs".to_owned(),
+            Err(end) => end.to_string(),
+        };
+        format!(
+            "---- {qemu}\n---- the guest's console, last lines\n{tail}\n---- the agent in the \
+             guest\n{said}"
+        )
     }
 
     /// Adds what there is to learn to the failure of a wait.
