@@ -121,7 +121,7 @@ fn a_cloud_without_ipv4_is_found_without_configuration() -> Result<()> {
     let openstack = Metadata::start_at(&beside, "[::]:80".parse()?)?;
     openstack.openstack("i-7", &json!({"vmagent": document}).to_string());
 
-    // Nobody listens at 169.254.169.254.
+    // The address 169.254.169.254 has no listener.
     for (name, id) in [("ec2", "i-6"), ("openstack", "i-7")] {
         let agent = start(&scene, &format!("sources = [\"{name}\"]"))?;
         let status = agent.wait_for(&format!("document from {name}"), SOON, |status| {

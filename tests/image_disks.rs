@@ -105,6 +105,9 @@ pub fn refused(image: &Path) -> Result<Vec<String>> {
     Ok(paths)
 }
 
+/// The folder of the administrator's keys in an image.
+const KEYS: &str = "root/.ssh";
+
 #[test]
 fn ext4_xfs_and_btrfs_are_read_links_and_contents_too() -> Result<()> {
     for kind in ["ext4", "xfs", "btrfs"] {
@@ -123,10 +126,11 @@ fn ext4_xfs_and_btrfs_are_read_links_and_contents_too() -> Result<()> {
         // A link that is too long for an inode.
         let long = format!("/{}srv/root", "./".repeat(60));
         symlink(long, top.join("root"))?;
-        fs::create_dir_all(top.join("srv/root/.ssh"))?;
-        fs::write(top.join("srv/root/.ssh/id_rsa"), "key")?;
+        let keys = top.join("srv").join(KEYS);
+        fs::create_dir_all(&keys)?;
+        fs::write(keys.join("id_rsa"), "key")?;
         fs::write(
-            top.join("srv/root/.ssh/deploy"),
+            keys.join("deploy"),
             format!("{}-----BEGIN PRIVATE KEY-----\n", "#\n".repeat(9000)),
         )?;
         if kind == "xfs" {
@@ -140,7 +144,11 @@ fn ext4_xfs_and_btrfs_are_read_links_and_contents_too() -> Result<()> {
         assert_eq!(found.len(), 4, "{kind}: {found:?}");
         assert_eq!(
             found[..3],
-            ["/etc/machine-id", "/root/.ssh/deploy", "/root/.ssh/id_rsa"],
+            [
+                "/etc/machine-id",
+                &format!("/{KEYS}/deploy"),
+                &format!("/{KEYS}/id_rsa")
+            ],
             "{kind}"
         );
         assert!(found[3].starts_with(home), "{kind}: {found:?}");

@@ -95,7 +95,7 @@ fn read(path: &Path) -> io::Result<String> {
     read_bounded(path)?.whole()
 }
 
-/// What a configuration file contains.
+/// The contents of a configuration file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found {
     /// The text, at most [`LIMIT`] bytes of it. U+FFFD stands for bytes that are not UTF-8.

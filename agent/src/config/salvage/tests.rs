@@ -113,7 +113,7 @@ fn valid_keys_count_beside_broken_ones() {
     assert!(disagreement.starts_with("[bridge] max_connections_per_origin: found 9"));
 }
 
-/// The tunnel is off wherever the file may have switched it off.
+/// A line that may be `when = "never"` switches the tunnel off.
 #[test]
 fn a_problem_beside_the_tunnel_is_off() {
     for (text, when) in [

@@ -33,7 +33,7 @@ pub enum SourceFault {
     Unfinished {
         /// The URL.
         url: String,
-        /// What came instead.
+        /// The error of the connection or of the answer.
         problem: String,
     },
     /// The service answered with an unexpected status.
@@ -65,7 +65,7 @@ pub enum SourceFault {
     Undecodable {
         /// The file or the URL, and the part of it.
         place: String,
-        /// What is wrong with it.
+        /// The error of the decoder, or of the read.
         problem: String,
     },
     /// The place for a document is empty, and had a document before.
@@ -85,7 +85,7 @@ pub enum SourceFault {
     Invalid {
         /// The file or the URL.
         place: String,
-        /// What is wrong with it.
+        /// The error of the decoder, or of the read.
         #[source]
         fault: DocumentFault,
     },

@@ -30,7 +30,7 @@ const FLAVOR: Headers<'_> = &[("metadata-flavor", "Google")];
 #[derive(Debug)]
 pub(super) struct Gce {
     http: Http,
-    /// What the last read found at each of [`PLACES`].
+    /// The results of the last read, one for each of [`PLACES`].
     known: [Known; 2],
 }
 

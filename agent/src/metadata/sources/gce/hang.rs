@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
 
-/// What the last read found at one of the paths of attributes.
+/// The result of the last read of one attribute.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Known {
     /// There was no read yet, or the answer had no version.
