@@ -65,7 +65,7 @@ pub enum SourceFault {
     Undecodable {
         /// The file or the URL, and the part of it.
         place: String,
-        /// The error of the decoder, or of the read.
+        /// The decoder's error.
         problem: String,
     },
     /// The place for a document is empty, and had a document before.
@@ -85,7 +85,7 @@ pub enum SourceFault {
     Invalid {
         /// The file or the URL.
         place: String,
-        /// The error of the decoder, or of the read.
+        /// The mistake in the document.
         #[source]
         fault: DocumentFault,
     },
